@@ -1,0 +1,43 @@
+"""jvan: the Visual Attention Network (arXiv 2202.09741) native to Jittor.
+
+Importing it prepares the environment so that `import jittor` works, and imports nothing heavy:
+each public name is fetched from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from . import _bootstrap
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "list_models": "variants",
+    "create_model": "models",
+    "load_weights": "models",
+    "read_checkpoint": "checkpoints.reader",
+    "Predictor": "inference.predictor",
+    "Prediction": "inference.predictor",
+    "use_device": "device",
+    "JvanError": "errors",
+    "CheckpointError": "errors",
+    "PictureError": "errors",
+    "DownloadError": "errors",
+    "JittorUnavailable": "errors",
+}
+__all__ = list(_HOME)
+
+_bootstrap.prepare()
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'jvan' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_HOME})

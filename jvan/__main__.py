@@ -1,0 +1,35 @@
+"""`python -m jvan COMMAND` and the console script `jvan`: a table of commands."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "predict": "classify pictures",
+    "convert": "turn a checkpoint into another format, or another project's names",
+    "inspect": "show what a checkpoint holds, without running or believing it",
+    "doctor": "what this machine has, what was mended, what is still wrong",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 2 for an unknown one."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        return importlib.import_module(f"jvan.{argv[0]}").main(argv[1:])
+    if argv and argv[0] == "--version":
+        from jvan import __version__
+
+        print(f"jvan {__version__}")
+        return 0
+    out = sys.stdout if argv in (["-h"], ["--help"]) else sys.stderr
+    if out is sys.stderr and argv:
+        print(f"jvan: unknown command {argv[0]!r}\n", file=out)
+    rows = "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items())
+    print(f"usage: jvan COMMAND [options]\n\n{rows}\n\njvan COMMAND --help shows a command's options.", file=out)
+    return 0 if out is sys.stdout else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

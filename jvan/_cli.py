@@ -1,0 +1,53 @@
+"""What every command shares: one-line errors, exit statuses, the device option."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+
+from .errors import JvanError
+
+
+def command(main):
+    """Wrap `main(argv) -> int | None`: a failed job is one line on stderr and status 1, Ctrl-C is 130.
+
+    Bad usage ends in argparse with status 2 by itself. Jittor's own log is silenced unless the user
+    asked for it with `log_silent=0`.
+    """
+
+    @functools.wraps(main)
+    def guarded(argv=None) -> int:
+        os.environ.setdefault("log_silent", "1")
+        try:
+            status = main(argv) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # `jvan … | head`: the reader has gone, which is no error of ours
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            print(f"jvan {_name(main)}: interrupted", file=sys.stderr)
+            return 130
+        except (JvanError, OSError) as error:
+            print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr)
+            return 1
+
+    return guarded
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without line breaks; OSError as `path: reason`."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def add_device(parser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    )
+
+
+def _name(main) -> str:
+    return os.path.splitext(os.path.basename(main.__code__.co_filename))[0]

@@ -1,0 +1,21 @@
+"""What can go wrong for reasons that the user can mend; commands print these as one line."""
+
+
+class JvanError(Exception):
+    """A job failed; the message is one line that names what was found, what was wanted and the fix."""
+
+
+class CheckpointError(JvanError, ValueError):
+    """A weights file is damaged, unsafe, or does not fit the network."""
+
+
+class PictureError(JvanError, ValueError):
+    """A picture cannot be read."""
+
+
+class DownloadError(JvanError, OSError):
+    """Published weights could not be fetched or verified."""
+
+
+class JittorUnavailable(JvanError, ImportError):
+    """Jittor cannot start on this machine."""

@@ -1,0 +1,241 @@
+"""The Visual Attention Network (Guo et al., CVM 2023, arXiv 2202.09741), channels-last inside."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Callable
+
+import jittor as jt
+from jittor import init, nn
+
+from .layers import BatchNorm, Conv, Depthwise, DropPath, LayerNorm, Linear, Pointwise
+
+LAYER_SCALE_INIT = 1e-2  # official code, models/van.py
+
+
+class LKA(nn.Module):
+    """Large-kernel attention (eq. 1–2): a K×K kernel as DW (2d-1) -> DW-D ceil(K/d), dilation d -> 1×1, times its input.
+
+    x: (N, H, W, C) -> the same shape. `parts` leaves some of ("dw", "dw_d", "pw") out, `gate` is how the
+    attention meets x: "multiply", "add", "sigmoid" (x times its sigmoid) or "none" (Table 3).
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, parts=("dw", "dw_d", "pw"), gate="multiply"):
+        self.gate = gate
+        self.conv0 = Depthwise(dim, 2 * dilation - 1) if "dw" in parts else nn.Identity()
+        self.conv_spatial = Depthwise(dim, ceil(kernel_size / dilation), dilation) if "dw_d" in parts else nn.Identity()
+        self.conv1 = Pointwise(dim, dim) if "pw" in parts else nn.Identity()
+
+    def execute(self, x):
+        attention = self.conv1(self.conv_spatial(self.conv0(x)))
+        if self.gate == "multiply":
+            return x * attention
+        if self.gate == "add":
+            return x + attention
+        if self.gate == "sigmoid":
+            return x * attention.sigmoid()
+        return attention
+
+
+class Attention(nn.Module):
+    """1×1 -> GELU -> LKA -> 1×1, plus a shortcut of its own: the block adds a second one (Fig. 3, Sec. 4.1.1)."""
+
+    def __init__(self, dim: int, lka: Callable[[int], nn.Module] = LKA):
+        self.proj_1 = Pointwise(dim, dim)
+        self.spatial_gating_unit = lka(dim)
+        self.proj_2 = Pointwise(dim, dim)
+
+    def execute(self, x):
+        return self.proj_2(self.spatial_gating_unit(nn.gelu(self.proj_1(x)))) + x
+
+
+class DWConv(nn.Module):
+    """The feed-forward's depthwise 3×3; a module of its own because checkpoints name it `dwconv.dwconv`."""
+
+    def __init__(self, dim: int):
+        self.dwconv = Depthwise(dim, 3)
+
+    def execute(self, x):
+        return self.dwconv(x)
+
+
+class CFF(nn.Module):
+    """Convolutional feed-forward: 1×1 -> depthwise 3×3 -> GELU -> 1×1, dropout after each of the last two."""
+
+    def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0):
+        self.fc1 = Pointwise(dim, hidden_dim)
+        self.dwconv = DWConv(hidden_dim)
+        self.fc2 = Pointwise(hidden_dim, dim)
+        self.drop = nn.Dropout(drop)
+
+    def execute(self, x):
+        x = self.drop(nn.gelu(self.dwconv(self.fc1(x))))
+        return self.drop(self.fc2(x))
+
+
+class Block(nn.Module):
+    """x + s₁·Attention(BN(x)), then x + s₂·CFF(BN(x)); s₁ and s₂ are layer scales. (N, H, W, C) -> the same."""
+
+    def __init__(self, dim: int, mlp_ratio: float = 4, drop: float = 0.0, drop_path: float = 0.0, lka=LKA):
+        self.norm1 = BatchNorm(dim)
+        self.attn = Attention(dim, lka)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = BatchNorm(dim)
+        self.mlp = CFF(dim, int(dim * mlp_ratio), drop)
+        self.layer_scale_1 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
+        self.layer_scale_2 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
+
+    def execute(self, x):
+        x = x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches: a strided convolution and BatchNorm. (N, H, W, C) -> (N, ceil(H/s), ceil(W/s), dim)"""
+
+    def __init__(self, in_chans: int, dim: int, kernel_size: int, stride: int):
+        self.proj = Conv(in_chans, dim, kernel_size, stride, kernel_size // 2)
+        self.norm = BatchNorm(dim)
+
+    def execute(self, x):
+        return self.norm(self.proj(x))
+
+
+class VAN(nn.Module):
+    """Four stages of patch embedding, blocks and LayerNorm, then a linear head (Table 5).
+
+    x: (N, in_chans, H, W) float32, any H, W of at least 32 -> logits (N, num_classes), or the pooled
+    features (N, C4) where num_classes is 0. `lka` makes a block's attention from its width.
+    """
+
+    def __init__(
+        self, embed_dims, depths, mlp_ratios=(8, 8, 4, 4), num_classes=1000, in_chans=3, stem_stride=4,
+        norm_eps=1e-6, lka: Callable[[int], nn.Module] = LKA, drop_rate=0.0, drop_path_rate=0.0,
+    ):  # fmt: skip
+        self.in_chans, self.num_features, self.num_classes = in_chans, embed_dims[-1], num_classes
+        self.frozen_stages = 0
+        strides = (stem_stride, 2, 2, 2)
+        rates = iter(_linspace(drop_path_rate, sum(depths)))
+        self.feature_info = []
+        reduction = 1
+        for i, (dim, depth, ratio, stride) in enumerate(zip(embed_dims, depths, mlp_ratios, strides), start=1):
+            previous = in_chans if i == 1 else embed_dims[i - 2]
+            setattr(self, f"patch_embed{i}", PatchEmbed(previous, dim, 7 if i == 1 else 3, stride))
+            blocks = [Block(dim, ratio, drop_rate, next(rates), lka) for _ in range(depth)]
+            setattr(self, f"block{i}", nn.ModuleList(blocks))
+            setattr(self, f"norm{i}", LayerNorm(dim, norm_eps))
+            reduction *= stride
+            self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"norm{i}"})
+        self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def execute(self, x):
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x):
+        """x (N, in_chans, H, W) -> (N, C4, H/32, W/32), the last stage's map after its LayerNorm."""
+        *_, last = self.stages(x)
+        return last.permute(0, 3, 1, 2)
+
+    def forward_head(self, features):
+        """features (N, C4, h, w) -> logits (N, num_classes): the mean over the map, then the head."""
+        return self.head(features.mean([2, 3]))
+
+    def stages(self, x):
+        """Yield the four stages' maps (N, h, w, C); the LayerNorm's output is what the next stage reads."""
+        self._check_input(x)
+        self._hold_frozen()
+        x = x.permute(0, 2, 3, 1)
+        for patch_embed, blocks, norm in map(self._stage, range(1, 5)):
+            x = patch_embed(x)
+            for block in blocks:
+                x = block(x)
+            x = norm(x)
+            yield x
+
+    def get_classifier(self):
+        """The head: a linear layer, or an identity where the network has no classes."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int):
+        """Replace the head by a new one for `num_classes`, or by none for 0."""
+        if num_classes < 0:
+            raise ValueError(f"num_classes is {num_classes}; it must be 0 (no head) or more")
+        self.num_classes = num_classes
+        self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def freeze(self, stages: int = 2):
+        """Stop training the first `stages` stages (0 releases all): no gradients, BatchNorm on its running statistics.
+
+        It outlasts `train()`, of this module and of one that contains it.
+        """
+        if not 0 <= stages <= 4:
+            raise ValueError(f"stages is {stages}; VAN has four, so choose 0 to 4")
+        released = range(stages + 1, self.frozen_stages + 1)
+        self.frozen_stages = stages
+        for module in (module for i in released for module in self._stage(i)):
+            _set_training(module, self.is_training())
+            # Jittor's train() restores only what it saw training before the first eval().
+            getattr(self, "backup_grad_state", {}).update((id(p), True) for p in _learned(module))
+        self._hold_frozen()
+
+    def train(self):
+        """Set training mode; frozen stages stay frozen."""
+        super().train()
+        self._hold_frozen()
+        return self
+
+    def _hold_frozen(self):
+        # A module that contains this one sets `is_train` here without calling our train(), so that
+        # freezing is applied again before every forward pass.
+        for i in range(1, self.frozen_stages + 1):
+            for module in self._stage(i):
+                _set_training(module, False)
+
+    def _stage(self, i: int):
+        return getattr(self, f"patch_embed{i}"), getattr(self, f"block{i}"), getattr(self, f"norm{i}")
+
+    def _check_input(self, x):
+        if x.ndim != 4 or x.shape[1] != self.in_chans or 0 in x.shape:
+            raise ValueError(f"the input is {tuple(x.shape)}; the network takes (N, {self.in_chans}, H, W)")
+        if not str(x.dtype).startswith(("float", "bfloat")):
+            raise ValueError(f"the input is {x.dtype}; scale the pixels to [0, 1], normalise, and pass float32")
+
+
+class VANFeatures(VAN):
+    """VAN as a backbone: x (N, in_chans, H, W) -> the chosen stages' maps, a list of (N, C, h, w).
+
+    Takes VAN's arguments but for `num_classes`; `out_indices` names stages from 0.
+    """
+
+    def __init__(self, *args, out_indices=(0, 1, 2, 3), **kwargs):
+        super().__init__(*args, num_classes=0, **kwargs)
+        if not out_indices or not all(0 <= i < 4 for i in out_indices) or len(set(out_indices)) != len(out_indices):
+            raise ValueError(f"out_indices is {tuple(out_indices)}; choose some of 0, 1, 2, 3, each once")
+        self.out_indices = tuple(out_indices)
+        self.feature_info = [self.feature_info[i] for i in self.out_indices]
+
+    def execute(self, x):
+        maps = []
+        for i, stage in zip(range(max(self.out_indices) + 1), self.stages(x)):
+            maps.append(stage.permute(0, 3, 1, 2) if i in self.out_indices else None)
+        return [maps[i] for i in self.out_indices]
+
+
+def _linspace(last: float, count: int) -> list[float]:
+    """`count` drop path rates that rise from 0 to `last`, block by block."""
+    return [last * i / max(count - 1, 1) for i in range(count)]
+
+
+def _learned(module):
+    """The parameters that training changes: all but BatchNorm's running statistics."""
+    for child in module.modules():
+        for name, value in vars(child).items():
+            if isinstance(value, jt.Var) and not name.startswith("running_"):
+                yield value
+
+
+def _set_training(module, training: bool):
+    for child in module.modules():
+        child.is_train = training
+    for parameter in _learned(module):
+        parameter.start_grad() if training else parameter.stop_grad()

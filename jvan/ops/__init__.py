@@ -1,0 +1,1 @@
+"""Arithmetic on channels-last maps; the network's modules hold the parameters and call these."""
