@@ -1,0 +1,98 @@
+"""Which files the user means: pictures, folders, patterns, or paths on standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .signature import picture_format
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
+
+
+class Found(NamedTuple):
+    """A file to open, named as the user gave it; or the reason why there is none."""
+
+    file: str
+    error: str | None = None
+
+
+def find_pictures(arguments: Iterable[str], stdin: Iterable[bytes] = ()) -> Iterator[Found]:
+    """Yield what `arguments` mean, in their order, one at a time and without opening pictures.
+
+    An existing path is taken as it is, even where it looks like a pattern. Folders are searched
+    recursively, in sorted order: files with a picture's suffix, and others that begin like a picture;
+    hidden names are left out. A pattern (`*`, `?`, `[]`, `**`) is expanded in sorted order. `-` stands
+    for paths on `stdin`, one a line. What does not exist or holds no picture comes out as an error.
+    """
+    for argument in arguments:
+        if argument == "-":
+            for line in stdin:
+                path = os.fsdecode(line.rstrip(b"\r\n"))
+                if path:
+                    yield from _existing(path) if os.path.lexists(path) else [Found(path, "no such file")]
+        elif os.path.lexists(argument):
+            yield from _existing(argument)
+        else:
+            yield from _expanded(argument)
+
+
+def _expanded(pattern: str) -> Iterator[Found]:
+    if not glob.has_magic(pattern):
+        yield Found(pattern, "no such file")
+        return
+    matches = sorted(glob.glob(pattern, recursive=True))
+    # `**` also names every folder on the way: expanding those would give each picture several times.
+    files = [path for path in matches if not os.path.isdir(path)] if "**" in pattern else matches
+    if not files:
+        yield Found(pattern, "no file matches this pattern")
+    for path in files:
+        yield from _existing(path)
+
+
+def _existing(path: str) -> Iterator[Found]:
+    if not os.path.isdir(path):
+        yield Found(path)
+        return
+    empty = True
+    for found in _walk(path):
+        empty = False
+        yield found
+    if empty:
+        yield Found(path, "this folder holds no pictures")
+
+
+def _walk(folder: str) -> Iterator[Found]:
+    """Pictures below `folder`, depth first, each folder's entries by name; links are followed once."""
+    visited = set()
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if not os.path.isdir(path):
+            yield Found(path)
+            continue
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        except OSError as error:
+            yield Found(path, f"this folder cannot be read: {(error.strerror or str(error)).lower()}")
+            continue
+        inside = [os.path.join(path, name) for name in names]
+        waiting += [each for each in reversed(inside) if os.path.isdir(each) or _looks_like_picture(each)]
+
+
+def _looks_like_picture(path: str) -> bool:
+    if path.lower().endswith(SUFFIXES):
+        return True
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return picture_format(file.read(32)) is not None
+    except OSError:
+        return False

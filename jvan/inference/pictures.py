@@ -1,0 +1,159 @@
+"""Open one picture, whatever its kind, as 8-bit RGB; whatever is wrong with it is one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import PictureError
+from .signature import picture_format
+
+MAX_BYTES = 2**29  # Pillow reads a whole WebP file at once, whatever it says of its size
+_ORIENTATION = 0x0112
+_TURNS = {  # EXIF 2.3, tag 0x0112: what brings the stored rows and columns upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_picture(source) -> Image.Image:
+    """A path, a PIL image or a uint8 array (H, W), (H, W, 1|3|4) as an upright RGB image.
+
+    As the original pipeline's `convert("RGB")` has it, transparency is dropped, not composited, and
+    animations give their first frame. Two things differ from it, both on purpose: a rotation tag is
+    obeyed, and 16-bit grey is scaled, where `convert` may clip it to white. PictureError otherwise.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        with _pillow_errors("this PIL image", "cannot be decoded"):
+            return _upright_rgb(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_file(os.fspath(source))
+    raise PictureError(f"a picture is a path, a PIL image or a uint8 array, not {type(source).__name__}")
+
+
+def _from_file(path: str) -> Image.Image:
+    try:
+        _check_file(path)
+        with open(path, "rb") as file:
+            kind = picture_format(file.read(32))
+            if kind is None:
+                raise PictureError(f"{path}: not a JPEG, PNG, WebP, BMP or GIF picture")
+            file.seek(0)
+            with (
+                _pillow_errors(path, f"damaged or truncated {kind} picture"),
+                Image.open(file, formats=[kind]) as image,
+            ):
+                return _upright_rgb(image)
+    except OSError as error:
+        raise PictureError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:  # a path with a null character
+        raise error if isinstance(error, PictureError) else PictureError(f"{path!r}: {error}") from None
+
+
+def _check_file(path: str) -> None:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise PictureError(f"{path}: this is a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError(f"{path}: not a regular file")
+    if status.st_size == 0:
+        raise PictureError(f"{path}: this file is empty")
+    if status.st_size > MAX_BYTES:
+        raise PictureError(f"{path}: {status.st_size:,} bytes are too many for a picture (at most {MAX_BYTES:,})")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
+        raise PictureError(
+            f"this array is {array.dtype} of shape {array.shape}; a picture is uint8 of shape (H, W) or (H, W, 1|3|4)"
+        )
+    if array.ndim == 3:
+        array = array[..., 0] if channels == 1 else array[..., :3]
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    rgb = _eight_bit(image).convert("RGB")
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The rotation tag; 1 (upright) where the picture's EXIF block is damaged, as viewers do."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow's EXIF parser raises nearly every kind; the pixels are unharmed
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise PictureError("floating-point pixels have no defined range; convert them to 8 bits first")
+    if not image.mode.startswith("I"):
+        return image
+    # "I;16…" is 16-bit grey; "I" is how some of Pillow's readers hand on the same.
+    high_byte = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+    return Image.fromarray(high_byte.astype(np.uint8))
+
+
+@contextlib.contextmanager
+def _pillow_errors(name: str, otherwise: str):
+    """Turn whatever Pillow raises into a PictureError that begins with `name`, and keep its warnings in."""
+    with _quiet:
+        try:
+            yield
+        except PictureError as error:
+            raise PictureError(f"{name}: {error}") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
+            raise PictureError(f"{name}: too large, more than {limit}; shrink it first") from None
+        except MemoryError:
+            raise PictureError(f"{name}: not enough memory to decode it") from None
+        except Exception as error:  # decoders of damaged data raise nearly every kind
+            detail = "" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+            raise PictureError(f"{name}: {otherwise}" + (f" ({detail})" if detail else "")) from None
+
+
+class _QuietPillow:
+    """While any thread decodes, Pillow's warnings are ignored, but a decompression bomb's is an error.
+
+    `warnings.catch_warnings` changes the whole process's filters, so threads that overlapped would
+    restore each other's: the first one in sets them, the last one out restores them.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self):
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+                warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(*exception)
+
+
+_quiet = _QuietPillow()

@@ -1,0 +1,195 @@
+"""Pictures in, labelled probabilities out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike, cpu_count
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import CheckpointError, JvanError, PictureError
+from .labels import Label, checked, labels_for, read_labels
+from .pictures import read_picture
+from .preprocess import preprocess
+
+BUNDLED = Path(__file__).parents[1] / "assets" / "van_b0_untrained.safetensors"
+
+
+class Prediction(NamedTuple):
+    """A class, its name, its probability, and its WordNet id where the labels have them."""
+
+    index: int
+    label: str
+    probability: float
+    wnid: str | None = None
+
+
+class Predictor:
+    """Classify pictures with a network, its own preprocessing and its own labels.
+
+    `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
+    with neither the bundled network, which is untrained. `labels` is a file (see `read_labels`) or a
+    sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda".
+    Raises CheckpointError for weights without a classification head, JvanError for labels that are
+    not one a class.
+    """
+
+    def __init__(self, arch: str | None = None, weights=None, *, device="auto", labels=None, batch_size: int = 16):
+        given = _given_labels(labels)
+        weights, self.weights = _resolve(arch, weights)
+
+        from ..device import use_device
+        from ..models import create_model
+
+        self.device = use_device(device)
+        try:
+            model = create_model(arch, weights=weights)
+        except JvanError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{self.weights}: naming pictures needs a classifier, but {error}") from None
+        self._set_up(model, given, labels, batch_size)
+
+    @classmethod
+    def from_model(cls, model, *, labels=None, batch_size: int = 16) -> Predictor:
+        """A predictor around a network that is at hand; it is put into eval mode."""
+        predictor = cls.__new__(cls)
+        predictor.weights, predictor.device = "the given network", None
+        predictor._set_up(model, _given_labels(labels), labels, batch_size)
+        return predictor
+
+    def _set_up(self, model, given, source, batch_size) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; it must be a positive integer")
+        metadata = model.metadata
+        if metadata.config.num_classes == 0:
+            raise CheckpointError(f"{self.weights}: a network without a classification head cannot name pictures")
+        channels = metadata.config.in_chans
+        if channels not in (1, 3) or channels != len(metadata.preprocessing.mean):
+            means = len(metadata.preprocessing.mean)
+            raise CheckpointError(
+                f"{self.weights}: the network takes {channels} channels and its preprocessing describes {means}; "
+                "pictures give 3, or 1 as grey"
+            )
+        self.model, self.metadata, self.batch_size = model, metadata, batch_size
+        classes = metadata.config.num_classes
+        if given is None:
+            self.labels = labels_for(metadata.labels, classes)
+        else:
+            self.labels = checked(given, classes, source if isinstance(source, (str, PathLike)) else "labels")
+        model.eval()
+
+    def __call__(self, images, topk: int = 5) -> list[list[Prediction]]:
+        """The `topk` likeliest classes of each picture, best first; all of them if there are fewer.
+
+        `images` is a path, a PIL image or a uint8 array (H, W[, C]), or a list of these; the result is a
+        list with one list a picture, also for a single one. PictureError for the first unusable one.
+        """
+        single = isinstance(images, (str, PathLike, np.ndarray)) or hasattr(images, "convert")
+        results = []
+        for _, result in self.stream([images] if single else images, topk):
+            if isinstance(result, PictureError):
+                raise result
+            results.append(result)
+        return results
+
+    def stream(self, images: Iterable, topk: int = 5) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
+        """Yield (image, its predictions or its PictureError), in order, holding a few batches at a time.
+
+        An image that is a PictureError already is handed through. JvanError if the network's output is
+        not finite.
+        """
+        if not isinstance(topk, int) or topk < 1:
+            raise ValueError(f"topk is {topk!r}; it must be a positive integer")
+        batch = []
+        for image, array in self._decoded(images):
+            batch.append((image, array))
+            if sum(not isinstance(each, PictureError) for _, each in batch) == self.batch_size:
+                yield from self._predict(batch, topk)
+                batch = []
+        yield from self._predict(batch, topk)
+
+    def _decoded(self, images: Iterable) -> Iterator[tuple[object, np.ndarray | PictureError]]:
+        """Each image and its input array, decoded by threads that stay at most two batches ahead."""
+        waiting = deque()
+        pool = ThreadPoolExecutor(min(8, cpu_count() or 1), thread_name_prefix="jvan-picture")
+        try:
+            for image in images:
+                waiting.append((image, pool.submit(self._prepare, image)))
+                if len(waiting) > 2 * self.batch_size:
+                    image, future = waiting.popleft()
+                    yield image, future.result()
+            while waiting:
+                image, future = waiting.popleft()
+                yield image, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, image) -> np.ndarray | PictureError:
+        if isinstance(image, PictureError):
+            return image
+        try:
+            picture = read_picture(image)
+        except PictureError as error:
+            return error
+        try:
+            return preprocess(picture, self.metadata.preprocessing)
+        except PictureError as error:
+            return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
+
+    def _predict(self, batch, topk) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
+        arrays = [array for _, array in batch if not isinstance(array, PictureError)]
+        probabilities = iter(self._probabilities(np.stack(arrays)) if arrays else ())
+        for image, array in batch:
+            failed = isinstance(array, PictureError)
+            yield image, array if failed else _best(next(probabilities), self.labels, topk)
+
+    def _probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """(N, C, H, W) float32 to (N, classes) float64."""
+        import jittor as jt
+
+        if self.model.is_training():
+            self.model.eval()
+        with jt.no_grad():
+            logits = self.model(jt.array(inputs)).numpy()
+        if not np.isfinite(logits).all():
+            raise JvanError(
+                f"{self.weights}: the network's output is not finite (NaN or infinite); its weights are damaged, "
+                "or its BatchNorm statistics do not fit its weights"
+            )
+        return softmax(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, classes) to probabilities, in float64 and without overflow."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> list[Prediction]:
+    order = np.argsort(-probabilities, kind="stable")[:topk]
+    return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
+
+
+def _given_labels(labels) -> tuple[Label, ...] | None:
+    if labels is None:
+        return None
+    return read_labels(labels) if isinstance(labels, (str, PathLike)) else tuple(Label(str(name)) for name in labels)
+
+
+def _resolve(arch, weights):
+    """What to load, and its name for messages."""
+    if weights is not None:
+        return weights, str(weights)
+    if arch is not None:
+        from ..checkpoints.catalogue import default_entry
+
+        name = default_entry(arch).name
+        return name, name
+    if not BUNDLED.exists():
+        raise CheckpointError(f"{BUNDLED}: the bundled network is missing; reinstall jvan, or give weights")
+    return BUNDLED, f"bundled {BUNDLED.name}"
