@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from ..checkpoints.catalogue import resolve_weights
 from ..checkpoints.metadata import Metadata, Preprocessing
-from ..checkpoints.state import State, load_state
+from ..checkpoints.state import load_state
 from ..variants import VANConfig, variant_config
 from .loading import adapt_input, assign
 from .van import LKA, VAN, VANFeatures
@@ -27,7 +26,7 @@ def create_model(
     `in_chans` are adapted, and that `norm_eps` may be overridden. `features_only` returns the maps of
     the stages `out_indices` in place of logits.
     """
-    state = None if weights is None else _load(weights, arch, changes)
+    state = None if weights is None else load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
     if state is None:
         if arch is None:
             raise ValueError("create_model needs an architecture, such as van_b0, or weights")
@@ -71,13 +70,7 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
     Raises CheckpointError that lists what is missing, unexpected and misshapen. With `strict=False`
     missing and unexpected names are returned instead; misshapen ones still raise.
     """
-    state = load_state(resolve_weights(path))
-    return assign(model, state.tensors, strict=strict)
-
-
-def _load(weights, arch, changes) -> State:
-    """The weights' tensors; a catalogue entry's facts stand where the file has no metadata of its own."""
-    return load_state(resolve_weights(weights), arch=arch, norm_eps=changes.get("norm_eps"))
+    return assign(model, load_state(path).tensors, strict=strict)
 
 
 def _reconcile(stored: VANConfig, num_classes, in_chans, drop_head, features_only, changes) -> VANConfig:

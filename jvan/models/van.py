@@ -128,6 +128,8 @@ class VAN(nn.Module):
             self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"norm{i}"})
         self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
+    metadata = None  # what is known of the weights (checkpoints.metadata.Metadata); create_model sets it
+
     def execute(self, x):
         return self.forward_head(self.forward_features(x))
 
@@ -151,6 +153,20 @@ class VAN(nn.Module):
                 x = block(x)
             x = norm(x)
             yield x
+
+    @property
+    def pretrained_cfg(self) -> dict:
+        """How pictures become this network's input, in timm's words; empty where no metadata is known."""
+        if self.metadata is None:
+            return {}
+        p = self.metadata.preprocessing
+        return {
+            "input_size": (self.in_chans, p.size, p.size),
+            "crop_pct": p.crop_pct,
+            "interpolation": p.interpolation,
+            "mean": p.mean,
+            "std": p.std,
+        }
 
     def get_classifier(self):
         """The head: a linear layer, or an identity where the network has no classes."""

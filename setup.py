@@ -1,0 +1,30 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "jvan" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
+setup(
+    name="jvan",
+    version=VERSION,
+    description="The Visual Attention Network (VAN) native to Jittor: PyTorch checkpoints in, classified pictures out",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9,<3.13",
+    packages=find_packages(include=["jvan", "jvan.*"]),
+    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json"]},
+    install_requires=[
+        "jittor>=1.3.11,<1.4",
+        "numpy<2",  # Jittor 1.3 corrupts arrays with numpy 2, without a word
+        "pillow",
+        "safetensors",
+        "tqdm",
+        # Jittor's operators use oneDNN's 2.x interface; it would fetch a build of its own from its server.
+        "onednn-devel-cpu-gomp==2022.2.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    ],
+    extras_require={"test": ["pytest", "ruff"]},
+    entry_points={"console_scripts": ["jvan = jvan.__main__:main"]},
+)
