@@ -70,6 +70,11 @@ def catalogue() -> dict[str, Entry]:
     return entries
 
 
+def list_weights() -> list[str]:
+    """The names of the published weights that `create_model` and `jvan convert` download."""
+    return list(catalogue())
+
+
 def default_entry(arch: str) -> Entry:
     """What an architecture's name alone means: its ImageNet-1K classifier.
 

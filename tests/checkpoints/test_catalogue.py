@@ -28,7 +28,7 @@ def test_each_row_agrees_with_itself(entry: Entry):
     assert isinstance(entry.preprocessing, Preprocessing)
     assert entry.urls and all(urlsplit(url).scheme == "https" for url in entry.urls)
     assert urlsplit(entry.urls[0]).path.rsplit("/", 1)[1] == entry.file == Path(entry.file).name
-    assert (entry.labels == "imagenet1k") == (entry.num_classes == 1000)
+    assert (entry.labels == "imagenet-1k") == (entry.num_classes == 1000)
     assert entry.size is None or entry.size_approx_mb is None
     assert entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     assert entry.top1 is None or 70 < entry.top1 < 90

@@ -1,0 +1,198 @@
+"""A checkpoint of any origin as VAN's state: official names, whole, in one precision, with its metadata."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..variants import VANConfig
+from .architecture import infer_config, parameter_shapes, settle_config
+from .catalogue import Entry, entry_for, resolve_weights
+from .digest import sha256_of
+from .huggingface_config import apply_config, class_names
+from .metadata import Metadata, Preprocessing
+from .origins import Origin, read_names
+from .reader import Checkpoint, open_checkpoint
+from .rename import listed
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class State:
+    """Arrays under official names in the official order; what was dropped (reason -> count); what a user should know."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: Metadata
+    dropped: dict[str, int] = field(default_factory=dict)
+    origin: str = "official"  # whose names the file has, which a converted file's metadata may not say
+    notes: tuple[str, ...] = ()
+
+
+def load_state(
+    path,
+    *,
+    origin: str = "auto",
+    arch: str | None = None,
+    ema: bool = False,
+    norm_eps: float | None = None,
+    dtype: str = "float32",
+    num_classes: int | None = None,
+    drop_head: bool = False,
+    progress=iter,
+) -> State:
+    """Read a checkpoint file, a Hugging Face folder or a catalogue name into a whole VAN's state.
+
+    Every tensor becomes float32, exactly (`dtype="keep"`: stays as it is). `ema` takes the averaged weights,
+    `num_classes` insists on a head of that size, `drop_head` leaves the head out. `progress` wraps the names that are
+    being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
+    or not representable; warns of weights that are not finite.
+    """
+    file = resolve_weights(path)
+    entry = entry_for(path) or entry_for(file)
+    with open_checkpoint(file) as source, _naming(file):
+        stored = source.tensors(ema)
+        row, found, rule = read_names({name: tuple(tensor.shape) for name, tensor in stored.items()}, origin)
+        wanted = {ours: stored[name] for name, ours in found.names.items()}
+        inferred, notes = infer_config(_squeezed(wanted))
+        config = settle_config(inferred, source.metadata.config if source.metadata else None, arch)
+        _check_head(config, num_classes)
+        metadata = _metadata(source, row, entry, config, norm_eps)
+        dropped = dict(found.dropped)
+        if drop_head and config.num_classes:
+            metadata = replace(metadata, config=replace(metadata.config, num_classes=0), labels=None)
+            dropped["head: as asked"] = 2
+        tensors = _read(wanted, metadata.config, dtype, progress)
+    notes = _notes(source, entry, metadata, notes, rule) + _check_finite(tensors)
+    return State(tensors, metadata, dropped, row.name, tuple(notes))
+
+
+@contextmanager
+def _naming(file):
+    """Errors inside say which file they are about."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(file) in str(error):
+            raise
+        raise CheckpointError(f"{file}: {error}") from None
+
+
+def identify(shapes: dict[str, tuple[int, ...]]) -> tuple[str | None, str | None, str | None]:
+    """(origin, architecture, problem) for a file's names and shapes; raises nothing for a file that is no VAN."""
+    origin = None
+    try:
+        row, found, _ = read_names(shapes)
+        origin = row.name
+        config, _ = infer_config({ours: _flat(ours, shapes[name]) for name, ours in found.names.items()})
+    except CheckpointError as error:
+        return origin, None, str(error)
+    return origin, config.arch, None
+
+
+def _squeezed(tensors: dict) -> dict[str, tuple[int, ...]]:
+    return {name: _flat(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _flat(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A layer scale's shape; some files keep the axes that it is broadcast along, as [C, 1, 1] or [1, C, 1, 1]."""
+    scale = name.endswith(("layer_scale_1", "layer_scale_2"))
+    if scale and (len(shape) == 3 or (len(shape) == 4 and shape[0] == 1)) and shape[-2:] == (1, 1):
+        return (shape[-3],)
+    return shape
+
+
+def _check_head(config: VANConfig, num_classes: int | None) -> None:
+    if num_classes is None or num_classes == config.num_classes:
+        return
+    held = f"a head of {config.num_classes} classes" if config.num_classes else "no head"
+    fix = "leave that out, or drop the head (drop_head, --drop-head)" if config.num_classes else "leave that out"
+    raise CheckpointError(f"num_classes {num_classes} was asked for, but the file has {held}; {fix}")
+
+
+def _metadata(source: Checkpoint, row: Origin, entry: Entry | None, config, norm_eps: float | None) -> Metadata:
+    """The file's own metadata where it has some; otherwise the catalogue's facts, config.json's, the origin's."""
+    if source.metadata is not None:
+        metadata = source.metadata
+    else:
+        eps = entry.norm_eps if entry else row.norm_eps
+        config = replace(config, norm_eps=eps)
+        labels = row.labels if config.num_classes == 1000 else None
+        if source.config is not None:
+            config = apply_config(source.config, config)
+            labels = class_names(source.config, config.num_classes) or labels
+        if entry and entry.num_classes == config.num_classes:
+            labels = entry.labels or labels
+        preprocessing = entry.preprocessing if entry else row.preprocessing
+        metadata = Metadata(config, _for_channels(preprocessing, config.in_chans), row.name, labels)
+        metadata = replace(metadata, source=_source_name(source), note=entry.note if entry else None)
+    if metadata.source_sha256 is None:
+        metadata = replace(metadata, source_sha256=sha256_of(source.files))
+    if norm_eps is not None:
+        metadata = replace(metadata, config=replace(metadata.config, norm_eps=float(norm_eps)))
+    return metadata
+
+
+def _source_name(source: Checkpoint) -> str:
+    files = source.files
+    return files[0].name if source.config is None else f"{files[0].absolute().parent.name}/{files[0].name}"
+
+
+def _for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
+    """Mean and std with one number a channel: nothing is known of other channels than RGB, so they get 0.5."""
+    if channels == len(preprocessing.mean):
+        return preprocessing
+    return replace(preprocessing, mean=(0.5,) * channels, std=(0.5,) * channels)
+
+
+def _notes(source: Checkpoint, entry: Entry | None, metadata: Metadata, notes: list[str], rule: str | None) -> list:
+    if source.metadata is not None:
+        return []  # what the names and shapes leave open, the metadata have settled
+    if entry is None and rule:
+        notes.append(rule)
+    if entry and entry.arch != metadata.config.arch:
+        notes.append(f"the catalogue calls it {entry.arch}; its tensors are {metadata.config.arch}")
+    if metadata.config.in_chans != 3:
+        notes.append(f"mean and std of its {metadata.config.in_chans} channels are not known; 0.5 is assumed")
+    return notes
+
+
+def _read(wanted: dict, config: VANConfig, dtype: str, progress) -> dict[str, np.ndarray]:
+    """The tensors one by one, so that no more than the model is ever in memory."""
+    if dtype not in ("float32", "keep"):
+        raise ValueError(f"dtype is {dtype!r}; choose 'float32' or 'keep'")
+    shapes = parameter_shapes(config)
+    odd = [f"{name} ({wanted[name].dtype})" for name in shapes if wanted[name].dtype not in FLOATS]
+    if odd:
+        raise CheckpointError(f"weights must be floating-point numbers: {listed(odd)}; quantised files are not read")
+    if dtype == "keep" and any(wanted[name].dtype == "bfloat16" for name in shapes):
+        raise CheckpointError("bfloat16 cannot be kept, since numpy does not have it; dtype float32 holds it exactly")
+    tensors = {}
+    for name in progress(shapes):
+        array = wanted[name].numpy().reshape(shapes[name])
+        tensors[name] = array if dtype == "keep" else _float32(name, array)
+    return tensors
+
+
+def _float32(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if array.dtype == np.float64 and (np.isinf(single) & np.isfinite(array)).any():
+        raise CheckpointError(f"{name} holds numbers beyond float32's range; keep float64 with dtype 'keep'")
+    return single
+
+
+def _check_finite(tensors: dict[str, np.ndarray]) -> list[str]:
+    bad = {name: int(array.size - np.isfinite(array).sum()) for name, array in tensors.items()}
+    bad = {name: count for name, count in bad.items() if count}
+    if not bad:
+        return []
+    note = f"{sum(bad.values())} numbers in {len(bad)} tensors are NaN or infinite: {listed(bad)}"
+    warnings.warn(f"{note}; the network's output will be too", stacklevel=3)
+    return [note]
