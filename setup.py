@@ -25,6 +25,6 @@ setup(
         # Jittor's operators use oneDNN's 2.x interface; it would fetch a build of its own from its server.
         "onednn-devel-cpu-gomp==2022.2.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
     ],
-    extras_require={"test": ["pytest", "ruff"]},
+    extras_require={"test": ["pytest", "ruff>=0.17,<0.18"]},
     entry_points={"console_scripts": ["jvan = jvan.__main__:main"]},
 )

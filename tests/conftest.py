@@ -4,4 +4,4 @@ import os
 
 os.environ.setdefault("log_silent", "1")
 
-import jvan  # noqa: E402, F401
+import jvan  # noqa: F401

@@ -1,0 +1,134 @@
+"""Meets the first `import jittor`: refuses in one line what cannot work, says when the core is compiled, tidies up after."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import sys
+
+from ._boot_common import BROKEN
+from ._boot_cuda import check_cuda
+from ._boot_onednn import check_onednn
+from ._boot_python import check_cache, check_compiler, check_headers, check_numpy, check_python, check_python_config
+from .errors import JittorUnavailable
+
+# the last two again, since the user may have moved HOME or mended something after `import jvan`
+FATAL = (check_python, check_numpy, check_compiler, check_headers, check_cache, check_python_config, check_onednn)
+DOCTOR = "python -m jvan.doctor says more"
+
+
+def install() -> None:
+    """Put the gate at the head of the import system, once; it takes itself away when Jittor has been imported."""
+    if not any(isinstance(finder, Gate) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Gate())
+
+
+class Gate:
+    """A finder that wraps the loader of `jittor` and `jittor_utils` and finds nothing else."""
+
+    def __init__(self):
+        self.inside = False
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in ("jittor", "jittor_utils") or self.inside:
+            return None
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec = find and find(name, path, target)
+            if spec:
+                if spec.loader is not None:
+                    spec.loader = Loader(self, spec.loader)
+                return spec
+        if name == "jittor":
+            raise JittorUnavailable("Jittor is not installed; to mend it: pip install jittor==1.3.11.0")
+        return None
+
+    def check(self) -> None:
+        """Raise JittorUnavailable for the first thing that Jittor cannot start without."""
+        for check in FATAL:
+            finding = check()
+            if finding.status == BROKEN:
+                raise JittorUnavailable(
+                    f"Jittor cannot start: {finding.name}: {finding.what}; to mend it: {finding.fix}"
+                )
+        check_cuda(ask_driver=True)
+
+    def leave(self) -> None:
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+
+
+class Loader:
+    """The real loader with a check before and a tidying after; the module keeps only the real one."""
+
+    def __init__(self, gate: Gate, loader):
+        self.gate, self.loader = gate, loader
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def create_module(self, spec):
+        self.gate.check()
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module) -> None:
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.gate.inside = True
+        try:
+            with _process_kept(), _one_line_errors():
+                if module.__name__ == "jittor":
+                    _announce_compilation()
+                self.loader.exec_module(module)
+        finally:
+            self.gate.inside = False
+        if module.__name__ == "jittor":
+            self.gate.leave()
+
+
+def _announce_compilation() -> None:
+    import jittor_utils  # Jittor's own first step; it alone knows where this machine's core lies
+
+    cache = glob.escape(jittor_utils.cache_path)
+    if glob.glob(f"{cache}/jittor_core*.so") or glob.glob(f"{cache}/cu*/jittor_core*.so"):
+        return
+    if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
+        line = "jvan: compiling Jittor's core for this machine, once: about two minutes"
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _one_line_errors():
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # Jittor exits where it has rebuilt a part of itself and wants a new start
+        if isinstance(error, SystemExit):
+            raise JittorUnavailable("Jittor rebuilt a part of itself: run this again") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise JittorUnavailable(f"Jittor cannot start: {type(error).__name__}: {reason[-600:]}; {DOCTOR}") from error
+
+
+@contextlib.contextmanager
+def _process_kept():
+    """Undo what Jittor's import does to the whole process and nobody asked for.
+
+    It stops TLS certificates from being verified in every later download; raises the recursion limit to a
+    million, so that endless recursion is a crash and no exception; and exits at Ctrl-C without any clean-up.
+    """
+    import signal
+    import ssl
+    import threading
+    import warnings
+
+    https, depth = ssl._create_default_https_context, sys.getrecursionlimit()
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            for category in (SyntaxWarning, DeprecationWarning):  # of Jittor's source, not of the user's
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        ssl._create_default_https_context = https
+        sys.setrecursionlimit(depth)
+        if interrupt is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)

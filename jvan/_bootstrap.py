@@ -1,0 +1,47 @@
+"""Makes `import jittor` work on this machine: called once by `import jvan`, before Jittor, without importing it.
+
+Jittor reads its settings from the environment, so that is where they go, and children inherit them;
+a variable that the user set is never touched. What cannot be mended is refused in one line by the
+gate (`_boot_gate`) when Jittor is imported: everything that needs no Jittor goes on working.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from . import _boot_gate
+from ._boot_common import MENDED, OK, Finding, choose
+from ._boot_cuda import check_cuda
+from ._boot_onednn import check_onednn
+from ._boot_python import check_python_config
+
+_findings: list[Finding] | None = None
+
+
+def prepare() -> list[Finding]:
+    """Mend what can be mended; the findings, the same ones at every later call. Never raises, never imports Jittor.
+
+    Warns where Jittor will be slow, and where it was imported before jvan.
+    """
+    global _findings
+    if _findings is not None:
+        return _findings
+    late = [name for name in ("jittor", "jittor_utils") if name in sys.modules]
+    _findings = [check() for check in (check_torch, check_python_config, check_cuda, check_onednn)]
+    for finding in _findings:
+        if finding.aloud:
+            warnings.warn(f"{finding.name}: {finding.what}; to mend it: {finding.fix}", stacklevel=3)
+    if late:
+        message = f"{late[0]} was imported before jvan, too late for what jvan prepares: put `import jvan` first"
+        warnings.warn(message, stacklevel=3)
+    else:
+        _boot_gate.install()
+    return _findings
+
+
+def check_torch() -> Finding:
+    """Keep Jittor from importing an installed torch, whose oneDNN clashes with its own in one process."""
+    if choose("FIX_TORCH_ERROR", "0"):
+        return Finding("torch", MENDED, "Jittor would import it where it is installed; FIX_TORCH_ERROR set to 0")
+    return Finding("torch", OK, "FIX_TORCH_ERROR is set")

@@ -1,0 +1,181 @@
+"""`python -m jvan.doctor`: what this machine has, what was mended, what is still wrong and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+from . import _bootstrap
+from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
+from ._boot_cuda import check_cuda
+from ._boot_gate import FATAL
+from ._boot_python import check_jittor
+from ._cli import command
+
+NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB
+# run by a child: an import that goes wrong can end the process, and two of them cannot be tried in one
+PROBE = """
+import sys
+sys.path.append({folder!r})
+import jvan, json
+import jittor as jt
+total = float(jt.ones(3).sum())
+with jt.no_grad():
+    corner = float(jt.nn.conv2d(jt.ones((1, 3, 5, 5)), jt.ones((2, 3, 3, 3)))[0, 1, 2, 2])
+ok = (total, corner) == (3.0, 27.0)
+mkl = jt.compile_extern.mkl_ops is not None
+print("\\n" + json.dumps(dict(version=jt.__version__, ok=ok, mkl=mkl, cuda=bool(jt.has_cuda), mpi=jt.mpi is not None)))
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jvan doctor", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
+    parser.add_argument(
+        "--timeout", type=float, default=1800, metavar="S", help="seconds that Jittor may take to start"
+    )
+    return parser
+
+
+@command
+def main(argv=None) -> int:
+    """Print every finding; 1 if Jittor cannot start."""
+    args = parser().parse_args(argv)
+    findings = examine(args.timeout)
+    starts = all(finding.status != BROKEN for finding in findings)
+    if args.json:
+        rows = [{key: value for key, value in row._asdict().items() if key != "aloud"} for row in findings]
+        print(json.dumps({"starts": starts, "findings": rows}, indent=2, ensure_ascii=False))
+    else:
+        print(table(findings))
+        print("\nJittor starts." if starts else "\nJittor cannot start.")
+    return 0 if starts else 1
+
+
+def examine(timeout: float = 1800) -> list[Finding]:
+    """Everything that is known before Jittor is started, then, unless that is already hopeless, how it starts."""
+    mended = {finding.name: finding for finding in _bootstrap.prepare()}
+    now = [check() for check in (check_jittor, *FATAL)] + [check_cuda(ask_driver=True), check_mpi(), check_disk()]
+    # what `import jvan` has just mended looks sound by now: its own finding says more
+    findings = [mended.pop(finding.name) if _says_more(mended, finding) else finding for finding in now]
+    findings += [finding for name, finding in mended.items() if name not in {row.name for row in findings}]
+    if any(finding.status == BROKEN for finding in findings):
+        return findings
+    return [*findings, check_start(timeout)]
+
+
+def _says_more(mended: dict[str, Finding], finding: Finding) -> bool:
+    return finding.status == OK and finding.name in mended and mended[finding.name].status != OK
+
+
+def check_mpi() -> Finding:
+    if asked("use_mpi", "1") != "1":
+        return Finding("MPI", OK, "switched off by use_mpi")
+    path = shutil.which(asked("mpicc_path") or "mpicc")
+    return Finding("MPI", OK, f"{path}: training on several processes" if path else "no mpicc: one process only")
+
+
+def check_disk() -> Finding:
+    folder = jittor_cache()
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    what = f"{free / 2**30:.1f} GiB free for {jittor_cache()}"
+    if free < NEEDED:
+        return Finding(
+            "disk", BROKEN, f"{what}, and Jittor needs {NEEDED >> 20} MiB", "free some, or set HOME to another disk"
+        )
+    return Finding("disk", OK, what)
+
+
+def check_start(timeout: float) -> Finding:
+    """Import Jittor in a child and let it add and convolve; its first compilation is announced on stderr."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    status, output, errors = run_child([sys.executable, "-c", PROBE.format(folder=folder)], timeout)
+    if status is None:
+        return Finding(
+            "start", BROKEN, f"Jittor did not start within {timeout:g} s", "try again with a longer --timeout"
+        )
+    try:
+        result = json.loads(output.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return Finding(
+            "start", BROKEN, f"Jittor's import failed (status {status}): {last_line(errors or output)}", _hint(errors)
+        )
+    if not result["ok"]:
+        return Finding("start", BROKEN, "Jittor starts but computes wrong numbers", "rm -r " + jittor_cache())
+    what = f"Jittor {result['version']} starts and computes on the CPU" + (", CUDA is there" if result["cuda"] else "")
+    return Finding("start", OK if result["mkl"] else SLOW, what + ("" if result["mkl"] else ", without oneDNN"))
+
+
+def run_child(arguments: list[str], timeout: float) -> tuple[int | None, str, str]:
+    """(exit status, stdout, stderr); status None if it took too long. jvan's own lines on stderr are passed on at once."""
+    environment = {**os.environ, "log_silent": "1"}
+    with tempfile.TemporaryFile("w+") as output:
+        child = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
+        late = threading.Event()
+        timer = threading.Timer(timeout, lambda: (late.set(), _kill(child)))
+        timer.start()
+        try:
+            lines = []
+            for line in child.stderr:
+                lines.append(line)
+                if line.startswith("jvan: "):
+                    print(line, end="", file=sys.stderr, flush=True)
+            status = child.wait()
+        finally:
+            timer.cancel()
+            if child.poll() is None:  # Ctrl-C: compilers are children of the child
+                _kill(child)
+                child.wait()
+            child.stderr.close()
+        output.seek(0)
+        return None if late.is_set() else status, output.read(), "".join(lines)
+
+
+def _kill(child: subprocess.Popen) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def last_line(text: str) -> str:
+    """The last line that says something: an exception's, as tracebacks end with it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].replace("jvan.errors.JittorUnavailable: ", "")[-600:] if lines else "no message"
+
+
+def _hint(errors: str) -> str:
+    if "run this again" in errors:
+        return "python -m jvan.doctor, once more"
+    return f"rm -r {jittor_cache()}/jt* makes Jittor compile anew; log_v=1 python -c 'import jvan, jittor' shows all it does"
+
+
+def table(findings: list[Finding]) -> str:
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.status:7} {finding.name:14} {finding.what}")
+        if finding.fix:
+            lines.append(f"{'':22} to mend it: {finding.fix}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
