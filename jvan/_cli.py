@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
+import tempfile
 
 from .errors import JvanError
 
@@ -20,7 +22,8 @@ def command(main):
     def guarded(argv=None) -> int:
         os.environ.setdefault("log_silent", "1")
         try:
-            status = main(argv) or 0
+            with _native_stderr_aside():
+                status = main(argv) or 0
             sys.stdout.flush()
             return status
         except BrokenPipeError:  # `jvan … | head`: the reader has gone, which is no error of ours
@@ -34,6 +37,33 @@ def command(main):
             return 1
 
     return guarded
+
+
+@contextlib.contextmanager
+def _native_stderr_aside():
+    """Keep what C++ code and compilers write on standard error out of a command's output; Python's own goes on.
+
+    Jittor reports every compilation there, whatever `log_silent` says. If the command ends in an
+    unforeseen exception, the last of it is shown, since it may hold the compiler's reason.
+    """
+    if os.environ["log_silent"] != "1" or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
+        yield
+        return
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as aside, open(terminal, "w", buffering=1, encoding=sys.stderr.encoding) as python:
+        sys.stderr = python
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except (JvanError, OSError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            aside.seek(max(0, aside.tell() - 4000))
+            python.write(aside.read().decode("utf-8", "replace"))
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            sys.stderr = sys.__stderr__
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,47 @@
+"""What a pickle's objects become here: plain data that stands for them and can do nothing."""
+
+from __future__ import annotations
+
+
+class Global:
+    """A name that a pickle asked for. `call` is our own function for it, or None where it is only a name;
+    `dtype` is set for torch's storage classes and dtypes."""
+
+    __slots__ = ("allowed", "call", "dtype", "name")
+
+    def __init__(self, name: str, call=None, dtype: str | None = None, allowed: bool = True):
+        self.name, self.call, self.dtype, self.allowed = name, call, dtype, allowed
+
+    def __repr__(self) -> str:
+        return f"Global({self.name})"
+
+
+class Inert:
+    """An object of a class that was not imported: its name, the arguments it was made from, its state,
+    and the items put into it (values, or key and value pairs)."""
+
+    __slots__ = ("args", "items", "name", "state")
+
+    def __init__(self, name: str, args: tuple = (), state=None):
+        self.name, self.args, self.state, self.items = name, args, state, []
+
+    def __repr__(self) -> str:
+        return f"Inert({self.name})"
+
+
+class Storage:
+    """A torch storage: its bytes, the dtype it was declared with (None: untyped) and the file's byte order."""
+
+    __slots__ = ("data", "dtype", "order")
+
+    def __init__(self, data, dtype: str | None, order: str = "<"):
+        self.data, self.dtype, self.order = data, dtype, order
+
+
+class DType:
+    """A numpy dtype under construction: `code` as in "f4"; `order` comes with its state."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str, order: str = "<"):
+        self.code, self.order = code, order

@@ -1,0 +1,95 @@
+"""Which part of a checkpoint is the state dict: the tree itself, or an entry such as `state_dict` or `model`."""
+
+from __future__ import annotations
+
+from .source import Source, printable, shown
+from .stand_ins import Inert
+from .tensor import LazyTensor
+from .tree import tensors_in
+
+# timm, mmengine and jittordet; DeiT, ConvNeXt, JDet and JSeg; others that copied them.
+PLAIN = ("state_dict", "model", "model_state_dict", "module", "params")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema")
+MAX_WRAPPERS = 4
+
+
+def peel(tree, source: Source, ema: bool = False) -> dict[str, LazyTensor]:
+    """Go from the tree down to the dict of tensors.
+
+    At each level, in this order: a dict of tensors alone is the answer; with `ema` an entry of AVERAGED
+    is entered; then the one entry of PLAIN that holds tensors. Two such entries that are not the same
+    object are ambiguous. CheckpointError if nothing fits, naming what was found.
+    """
+    node, wanted = tree, ema
+    for _ in range(MAX_WRAPPERS + 1):
+        if type(node) is not dict:
+            raise source.error(f"holds {described(node)} where the weights should be; save a state dict")
+        if node and not wanted and all(type(value) is LazyTensor for value in node.values()):
+            return _checked(node, source)
+        node, wanted = _enter(node, source, wanted, ema)
+    raise source.error(f"its state dict lies more than {MAX_WRAPPERS} wrappers deep; save a state dict")
+
+
+def _enter(node: dict, source: Source, wanted: bool, ema: bool):
+    """The entry that leads to the weights, and whether averaged ones are still to be found."""
+    averaged = [name for name in AVERAGED if type(node.get(name)) is dict and _holds_tensors(node[name])]
+    plain = [name for name in PLAIN if type(node.get(name)) is dict and _holds_tensors(node[name])]
+    if "ema_state_dict" in averaged and "state_dict" in plain:
+        # mmengine's EMAHook swaps the two when it saves: the averaged weights are under "state_dict".
+        return node["state_dict"], False
+    if wanted and averaged:
+        return _only(node, averaged, source), False
+    if plain:
+        return _only(node, plain, source), wanted
+    if wanted:
+        raise source.error(f"holds no averaged weights ({_entries(node)}); leave out ema (--ema)")
+    if averaged:
+        raise source.error(f"holds averaged weights alone ({_entries(node)}); ask for them with ema=True (--ema)")
+    if any(type(value) is LazyTensor for value in node.values()):
+        others = [key for key, value in node.items() if type(value) is not LazyTensor]
+        raise source.error(f"mixes tensors with other entries ({_names(others)}); save a state dict alone")
+    raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
+
+
+def _only(node: dict, names: list[str], source: Source) -> dict:
+    if len({id(node[name]) for name in names}) > 1:
+        raise source.error(f"holds several state dicts ({_names(names)}); save the one that is meant")
+    return node[names[0]]
+
+
+def _holds_tensors(node) -> bool:
+    return next(tensors_in(node), None) is not None
+
+
+def _checked(node: dict, source: Source) -> dict[str, LazyTensor]:
+    strange = [key for key in node if type(key) is not str]
+    if strange:
+        raise source.error(f"names tensors by something that is no text ({_names(strange)}); save a state dict")
+    unread = [name for name, tensor in node.items() if not tensor.readable]
+    if unread:
+        dtypes = _names(sorted({node[name].dtype for name in unread}))
+        raise source.error(f"the tensors {_names(unread)} have dtypes that are not read ({dtypes}); convert them first")
+    return dict(node)
+
+
+def described(node) -> str:
+    """What an object is, in a few words."""
+    if type(node) is Inert:
+        return f"an object of {shown(node.name)}"
+    if type(node) is LazyTensor:
+        return f"a tensor of {node.dtype}, {' x '.join(map(str, node.shape)) or 'a scalar'}"
+    if type(node) in (dict, list, tuple):
+        count = sum(1 for _ in tensors_in(node))
+        return f"a {type(node).__name__} of {len(node)}" + (f", {count} tensors in it" if count else "")
+    if type(node) in (str, int, float, bool, bytes):
+        return f"{type(node).__name__} {printable(node, 60)}"
+    return f"a {type(node).__name__}" if node is not None else "nothing"
+
+
+def _entries(node: dict) -> str:
+    return f"its entries: {_names(node)}" if node else "it is empty"
+
+
+def _names(keys) -> str:
+    keys = list(keys)
+    return ", ".join(shown(key) for key in keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")

@@ -1,0 +1,156 @@
+"""`python -m jvan.inspect FILE`: show what a checkpoint holds; nothing of it is run or believed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ._cli import command
+from .errors import CheckpointError
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@command
+def main(argv=None) -> int:
+    """Show one file; 0 if it is safe and whole, 1 if it is damaged or holds what a state dict may not."""
+    args = _parser().parse_args(argv)
+    report = inspect_checkpoint(args.file, ema=args.ema)
+    print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
+    sys.stdout.flush()
+    if report["refused"]:
+        names = ", ".join(_plain(name) for name in report["refused"][:8])
+        more = f" and {len(report['refused']) - 8} more" if len(report["refused"]) > 8 else ""
+        raise CheckpointError(
+            f"{args.file}: unsafe, it asks for {names}{more}; a state dict needs no code, do not use it"
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jvan inspect", description="Show what a checkpoint holds; nothing of it is run or believed."
+    )
+    parser.add_argument(
+        "file", metavar="FILE", help="a PyTorch, safetensors, Jittor or npz file, or a Hugging Face folder"
+    )
+    parser.add_argument("--ema", action="store_true", help="show the averaged weights that a training run kept")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def inspect_checkpoint(path, ema: bool = False) -> dict:
+    """What a checkpoint holds, in plain JSON types; CheckpointError if it is damaged, OSError if it cannot be read.
+
+    `refused` names the globals for which every other command turns the file away; `problem` says why it
+    holds no weights of a VAN, if it does not.
+    """
+    from .checkpoints.reader import open_checkpoint
+
+    with open_checkpoint(path, list_refused=True) as checkpoint:
+        tensors, problem = _tensors(checkpoint, ema)
+        origin, arch, doubt = _identify(tensors)
+        return {
+            "file": str(path),
+            "format": checkpoint.format,
+            "files": [_file(file) for file in checkpoint.files],
+            "globals": checkpoint.globals,
+            "refused": checkpoint.refused,
+            "entries": _entries(checkpoint.tree),
+            "origin": origin,
+            "arch": arch,
+            "problem": problem or doubt,
+            "parameters": sum(t.numel for name, t in tensors.items() if not name.endswith(STATISTICS)),
+            "statistics": sum(t.numel for name, t in tensors.items() if name.endswith(STATISTICS)),
+            "tensors": {name: {"shape": list(t.shape), "dtype": t.dtype} for name, t in tensors.items()},
+            "metadata": json.loads(checkpoint.metadata.to_json()) if checkpoint.metadata else None,
+            "header": {key: text for key, text in checkpoint.header.items() if key != "jvan"},
+        }
+
+
+def _tensors(checkpoint, ema: bool):
+    """The state dict, and why there is none."""
+    try:
+        return checkpoint.listed(ema), None
+    except CheckpointError as error:
+        return {}, str(error)
+
+
+def _identify(tensors: dict):
+    """(origin, architecture, problem) by names and shapes."""
+    from .checkpoints.state import identify
+
+    return identify({name: tensor.shape for name, tensor in tensors.items()}) if tensors else (None, None, None)
+
+
+def _file(path: Path) -> dict:
+    from .checkpoints.digest import sha256_of
+
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of([path])}
+
+
+def _entries(tree) -> dict[str, str]:
+    """The top level of what was saved, each entry in a few words."""
+    from .checkpoints.wrappers import described
+
+    if type(tree) is not dict:
+        return {"": described(tree)}
+    return {str(key): described(value) for key, value in list(tree.items())[:64]}
+
+
+def _lines(report: dict) -> list[str]:
+    """The report for people; every word from the file is made printable."""
+    lines = []
+    for file in report["files"]:
+        lines += [f"{_plain(file['path'])}: {report['format']}, {file['bytes']:,} bytes", f"sha256 {file['sha256']}"]
+    found = (
+        f"{report['origin']} names, {report['arch'] or 'unknown architecture'}" if report["origin"] else "unknown names"
+    )
+    lines.append(f"origin {found}")
+    if report["problem"]:
+        lines.append(f"problem: {_plain(report['problem'], 1000)}")
+    lines += _globals(report) + _metadata(report)
+    if not report["tensors"] or len(report["entries"]) != len(report["tensors"]):
+        lines += [f"entry {_plain(key) or '(all)'}: {text}" for key, text in report["entries"].items()]
+    width = max((len(_plain(name)) for name in report["tensors"]), default=0)
+    for name, tensor in report["tensors"].items():
+        lines.append(f"{_plain(name):{width}}  {tensor['dtype']:8}  {'x'.join(map(str, tensor['shape'])) or 'scalar'}")
+    statistics = f" and {report['statistics']:,} numbers of BatchNorm statistics" if report["statistics"] else ""
+    lines.append(f"{len(report['tensors'])} tensors: {report['parameters']:,} parameters{statistics}")
+    return lines
+
+
+def _globals(report: dict) -> list[str]:
+    marks = dict.fromkeys(report["refused"], "  REFUSED")
+    return [f"global {_plain(name)}{marks.get(name, '')}" for name in report["globals"]]
+
+
+def _metadata(report: dict) -> list[str]:
+    lines = [f"header {_plain(key)}: {_plain(text)}" for key, text in report["header"].items()]
+    found = report["metadata"]
+    if found is None:
+        return lines
+    labels = found["labels"]
+    labels = labels if isinstance(labels, str) else f"{len(labels)} of its own" if labels else "none"
+    lines.append(
+        f"metadata: {_plain(found['arch'])}, {found['config']['num_classes']} classes, labels {_plain(labels)}"
+    )
+    lines += [f"metadata {key}: {_plain(found[key], 300)}" for key in ("source", "source_sha256", "note") if found[key]]
+    pixels = found["preprocessing"]
+    return [
+        *lines,
+        f"preprocessing: size {pixels['size']}, crop {pixels['crop_pct']}, {pixels['interpolation']}, "
+        f"mean {pixels['mean']}, std {pixels['std']}",
+    ]
+
+
+def _plain(text, longest: int = 100) -> str:
+    from .checkpoints.source import printable
+
+    return printable(text, longest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
