@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ._cli import command
+
 COMMANDS = {
     "predict": "classify pictures",
     "convert": "turn a checkpoint into another format, or another project's names",
@@ -13,6 +15,7 @@ COMMANDS = {
 }
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 2 for an unknown one."""
     argv = sys.argv[1:] if argv is None else argv

@@ -11,7 +11,7 @@ from ._boot_common import BROKEN
 from ._boot_cuda import check_cuda
 from ._boot_onednn import check_onednn
 from ._boot_python import check_cache, check_compiler, check_headers, check_numpy, check_python, check_python_config
-from .errors import JittorUnavailable
+from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
 FATAL = (check_python, check_numpy, check_compiler, check_headers, check_cache, check_python_config, check_onednn)
@@ -90,7 +90,8 @@ def _announce_compilation() -> None:
     import jittor_utils  # Jittor's own first step; it alone knows where this machine's core lies
 
     cache = glob.escape(jittor_utils.cache_path)
-    if glob.glob(f"{cache}/jittor_core*.so") or glob.glob(f"{cache}/cu*/jittor_core*.so"):
+    compiled = glob.glob(f"{cache}/jittor_core*.so") or glob.glob(f"{cache}/cu*/jittor_core*.so")
+    if compiled and "JVAN_RESTARTED" not in os.environ:  # after a rebuilt part the core follows
         return
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
         line = "jvan: compiling Jittor's core for this machine, once: about two minutes"
@@ -103,7 +104,7 @@ def _one_line_errors():
         yield
     except (Exception, SystemExit) as error:  # Jittor exits where it has rebuilt a part of itself and wants a new start
         if isinstance(error, SystemExit):
-            raise JittorUnavailable("Jittor rebuilt a part of itself: run this again") from error
+            raise JittorRebuilt("Jittor compiled a part of itself anew and must be started again") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise JittorUnavailable(f"Jittor cannot start: {type(error).__name__}: {reason[-600:]}; {DOCTOR}") from error
 

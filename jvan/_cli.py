@@ -8,7 +8,10 @@ import os
 import sys
 import tempfile
 
-from .errors import JvanError
+from .errors import JittorRebuilt, JvanError
+
+QUIET = "log_silent"  # Jittor's own switch
+RESTARTED = "JVAN_RESTARTED"
 
 
 def command(main):
@@ -20,7 +23,8 @@ def command(main):
 
     @functools.wraps(main)
     def guarded(argv=None) -> int:
-        os.environ.setdefault("log_silent", "1")
+        os.environ.setdefault(QUIET, "1")
+        _open_closed_streams()
         try:
             with _native_stderr_aside():
                 status = main(argv) or 0
@@ -32,11 +36,29 @@ def command(main):
         except KeyboardInterrupt:
             print(f"jvan {_name(main)}: interrupted", file=sys.stderr)
             return 130
+        except JittorRebuilt as error:
+            _restart(main, sys.argv[1:] if argv is None else argv, error)
+            return 1
         except (JvanError, OSError) as error:
             print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr)
             return 1
 
     return guarded
+
+
+def _open_closed_streams() -> None:
+    """A job without a terminal may have no standard streams at all; what it would print then goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _restart(main, argv, error) -> None:
+    """Run the command once more in place of this process: what Jittor rebuilt is only used by a new one."""
+    print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
+    if RESTARTED not in os.environ:
+        os.environ[RESTARTED] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", f"jvan.{_name(main)}", *argv])
 
 
 @contextlib.contextmanager
@@ -46,8 +68,8 @@ def _native_stderr_aside():
     Jittor reports every compilation there, whatever `log_silent` says. If the command ends in an
     unforeseen exception, the last of it is shown, since it may hold the compiler's reason.
     """
-    if os.environ["log_silent"] != "1" or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
-        yield
+    if os.environ[QUIET] != "1" or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
+        yield  # somebody else, such as a test, holds the stream
         return
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as aside, open(terminal, "w", buffering=1, encoding=sys.stderr.encoding) as python:

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from ._cli import command
+from ._text import printable
 from .variants import VARIANTS
 
 ORIGINS = ("official", "mmpretrain", "huggingface", "mmseg")
@@ -175,7 +176,7 @@ def _as_text(summary: dict) -> str:
     ]
     if summary["metadata_file"]:
         rows.append(("", f"{summary['metadata_file']}: its metadata; keep the two together"))
-    return "\n".join(f"{name:9} {text}" for name, text in rows)
+    return "\n".join(f"{name:9} {printable(text, 500)}" for name, text in rows)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What can go wrong for reasons that the user can mend; commands print these as one line."""
 
+from __future__ import annotations
+
 
 class JvanError(Exception):
     """A job failed; the message is one line that names what was found, what was wanted and the fix."""
@@ -19,3 +21,7 @@ class DownloadError(JvanError, OSError):
 
 class JittorUnavailable(JvanError, ImportError):
     """Jittor cannot start on this machine."""
+
+
+class JittorRebuilt(JittorUnavailable):
+    """Jittor compiled a part of itself anew and must be started again."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ._cli import command
+from ._text import printable
 from .errors import CheckpointError
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -147,8 +148,6 @@ def _metadata(report: dict) -> list[str]:
 
 
 def _plain(text, longest: int = 100) -> str:
-    from .checkpoints.source import printable
-
     return printable(text, longest)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections import deque
 
 from ._cli import add_device, command
+from ._text import printable
 from .variants import list_models
 
 EPILOG = """\
@@ -60,10 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     from .inference.find import find_pictures
     from .inference.predictor import Predictor
 
-    predictor = Predictor(
-        options.arch, options.weights, device=options.device, labels=options.labels, batch_size=options.batch_size
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        predictor = Predictor(
+            options.arch, options.weights, device=options.device, labels=options.labels, batch_size=options.batch_size
+        )
     _say_what_is_used(predictor)
+    for warning in caught:
+        _tell(f"warning: {warning.message}")
     found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))
     if sys.stderr.isatty() and "-" not in options.images:
         found = list(found)  # names only, so that the bar knows where it ends
@@ -133,7 +139,7 @@ class _Table:
         ids = any(prediction.wnid for prediction in result)
         for rank, (_, label, probability, wnid) in enumerate(result, start=1):
             lines.append(f"{rank:4d}  {100 * probability:6.2f} %  " + (f"{wnid or '':9}  " if ids else "") + label)
-        print("\n".join(_printable(line, sys.stdout.encoding) for line in lines), flush=True)
+        print("\n".join(_encodable(line, sys.stdout.encoding) for line in lines), flush=True)
         self._started = True
 
     def end(self) -> None:
@@ -164,14 +170,13 @@ class _Json:
 
 
 def _tell(message: str) -> None:
-    print(f"jvan predict: {_printable(message, sys.stderr.encoding)}", file=sys.stderr, flush=True)
+    print(f"jvan predict: {_encodable(message, sys.stderr.encoding)}", file=sys.stderr, flush=True)
 
 
-def _printable(text: str, encoding: str | None) -> str:
-    """`text` with what could steer a terminal, or is missing in its encoding, as an escape."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _encodable(text: str, encoding: str | None) -> str:
+    """`text` fit for a terminal, with what is missing in its encoding as an escape."""
     encoding = encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(text, 2000).encode(encoding, "backslashreplace").decode(encoding)
 
 
 if __name__ == "__main__":

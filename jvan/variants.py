@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, dataclass, fields, replace
 
 LKA_PARTS = ("dw", "dw_d", "pw")  # depthwise, depthwise dilated, pointwise: the order of the paper's eq. 1
@@ -30,14 +31,22 @@ class VANConfig:
 
     def __post_init__(self):
         for name in ("embed_dims", "depths", "mlp_ratios"):
-            value = getattr(self, name)
+            value = tuple(_as_int(n) for n in _as_tuple(getattr(self, name)))
             if len(value) != 4 or not all(_is_int(n) and n > 0 for n in value):
                 raise ValueError(f"{name} is {value!r}; VAN has four stages, so it needs four positive integers")
-        for name in ("in_chans", "kernel_size", "dilation", "stem_stride"):
-            if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a positive integer")
-        if not _is_int(self.num_classes) or self.num_classes < 0:
-            raise ValueError(f"num_classes is {self.num_classes!r}; it must be 0 (no head) or more")
+            object.__setattr__(self, name, value)
+        for name, least in (
+            ("in_chans", 1),
+            ("kernel_size", 1),
+            ("dilation", 1),
+            ("stem_stride", 1),
+            ("num_classes", 0),
+        ):
+            value = _as_int(getattr(self, name))
+            if not _is_int(value) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "lka_parts", _as_tuple(self.lka_parts))
         if not isinstance(self.norm_eps, float) or not 0 < self.norm_eps < 1:
             raise ValueError(f"norm_eps is {self.norm_eps!r}; it must lie between 0 and 1")
         if not self.lka_parts or list(self.lka_parts) != [p for p in LKA_PARTS if p in self.lka_parts]:
@@ -61,11 +70,24 @@ class VANConfig:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise ValueError(f"unknown configuration entries {unknown}; known are {sorted(known)}")
+            shown = ", ".join(repr(name[:40]) for name in unknown[:5])
+            raise ValueError(f"{len(unknown)} unknown configuration entries ({shown}); known are {sorted(known)}")
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
         except TypeError as error:
             raise ValueError(f"incomplete or malformed configuration: {error}") from None
+
+
+def _as_tuple(value) -> tuple:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _as_int(value):
+    """A numpy integer as Python's; anything else as it is, for the check to refuse."""
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return value
 
 
 def _is_int(value) -> bool:

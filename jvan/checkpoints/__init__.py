@@ -1,1 +1,3 @@
 """Checkpoints of any known origin: read safely, renamed strictly, written and verified. numpy only."""
+
+from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import replace
 
 from ..errors import CheckpointError
 from ..variants import LKA_PARTS, VARIANTS, VANConfig
@@ -82,7 +81,9 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], config: VANConfig) -> None:
         if names:
             problems.append(f"{len(names)} {what}: {listed(names)}")
     if problems:
-        raise CheckpointError(f"the tensors are not a whole {_title(config)}: {'; '.join(problems)}")
+        raise CheckpointError(
+            f"the tensors are not a whole {_title(config)}: {'; '.join(problems)}; save the whole state dict again"
+        )
 
 
 def settle_config(inferred: VANConfig, known: VANConfig | None, arch: str | None) -> VANConfig:
@@ -101,10 +102,6 @@ def settle_config(inferred: VANConfig, known: VANConfig | None, arch: str | None
     if arch is not None and config.arch != arch:
         raise CheckpointError(f"--arch says {arch}, but the tensors are those of a {_title(config)}")
     return config
-
-
-def without_head(config: VANConfig) -> VANConfig:
-    return replace(config, num_classes=0)
 
 
 def _lka_shapes(config: VANConfig) -> tuple:
@@ -164,7 +161,7 @@ def _square(shapes, name: str) -> int:
 
 def _shape(shapes, name: str, dimensions: int) -> tuple[int, ...]:
     if name not in shapes:
-        raise CheckpointError(f"{name} is missing; every VAN has it")
+        raise CheckpointError(f"{name} is missing, and every VAN has it; save the whole state dict again")
     if len(shapes[name]) != dimensions:
         raise CheckpointError(f"{name} has the shape {tuple(shapes[name])}; it needs {dimensions} dimensions")
     return tuple(shapes[name])

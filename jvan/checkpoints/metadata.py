@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ..errors import CheckpointError
 from ..variants import VANConfig
+from .strict_json import parse_json
 
 FORMAT = 1
+MAX_BYTES = 8 << 20
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
@@ -31,12 +33,21 @@ class Preprocessing:
         numbers = (*self.mean, *self.std, self.crop_pct)
         if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e6 for n in numbers):
             raise ValueError(f"preprocessing holds something that is no number: {numbers}")
-        if not isinstance(self.size, int) or not 1 <= self.size <= 16384 or not 0 < self.crop_pct <= 1:
+        if not isinstance(self.size, int) or not 1 <= self.size <= 16384 or not 0.05 <= self.crop_pct <= 1:
             raise ValueError(f"preprocessing size {self.size!r}, crop_pct {self.crop_pct!r} are impossible")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation {self.interpolation!r}; choose one of {INTERPOLATIONS}")
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} need one number a channel, std above 0")
+        if len(self.mean) != len(self.std) or not self.mean or min(self.std) < 1e-6:
+            raise ValueError(f"mean {self.mean} and std {self.std} need one number a channel, std at least 1e-6")
+
+    def for_channels(self, chans: int) -> Preprocessing:
+        """The same for an input of `chans` channels: their numbers in turn, or for one channel their average."""
+        if chans == len(self.mean):
+            return self
+        if chans == 1:
+            return replace(self, mean=(sum(self.mean) / len(self.mean),), std=(sum(self.std) / len(self.std),))
+        mean, std = (tuple(numbers[i % len(numbers)] for i in range(chans)) for numbers in (self.mean, self.std))
+        return replace(self, mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -60,16 +71,16 @@ class Metadata:
     def from_json(cls, text: str | bytes) -> Metadata:
         """Read and check a document from an untrusted file; CheckpointError for anything malformed."""
         try:
-            document = dict(json.loads(text))
-            if document.pop("format") != FORMAT:
-                raise ValueError("it was written by another version of jvan")
+            document = dict(parse_json(text.encode() if isinstance(text, str) else text, MAX_BYTES))
+            if document.pop("format", None) != FORMAT:
+                raise ValueError("it is not jvan's, or of another version")
             document.pop("arch", None)
             config = VANConfig.from_dict(document.pop("config"))
             preprocessing = document.pop("preprocessing")
             tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in preprocessing.items()}
             metadata = cls(config=config, preprocessing=Preprocessing(**tuples), **document)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"the file's jvan metadata is malformed: {error}") from None
+            raise CheckpointError(f"the file's jvan metadata is malformed: {str(error)[:300]}") from None
         return metadata._checked()
 
     def _checked(self) -> Metadata:
@@ -78,6 +89,10 @@ class Metadata:
         texts += labels if isinstance(labels, tuple) else [labels]
         if not all(text is None or isinstance(text, str) for text in texts) or self.origin is None:
             raise CheckpointError("the file's jvan metadata is malformed: an entry that should be text is not")
+        if len(self.preprocessing.mean) != self.config.in_chans:
+            raise CheckpointError(
+                f"the file's jvan metadata has a mean for {len(self.preprocessing.mean)} channels of {self.config.in_chans}"
+            )
         if isinstance(labels, tuple) and len(labels) != self.config.num_classes:
             raise CheckpointError(
                 f"the file's jvan metadata names {len(labels)} labels for {self.config.num_classes} classes"

@@ -9,14 +9,15 @@ import numpy as np
 
 from ..errors import CheckpointError
 from .folder import HF_CONFIG, read_small, weight_files
+from .formats import format_in_zip, format_of
 from .jittor_pkl import read_jittor_pkl
 from .metadata import Metadata
 from .npz_file import read_npz
-from .safetensors_file import is_safetensors, read_safetensors
+from .safetensors_file import read_safetensors
 from .source import Source, shown
 from .strict_json import parse_json
 from .tensor import LazyTensor
-from .torch_legacy import is_torch_legacy, read_torch_legacy
+from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
 from .unpickle import ADVICE
 from .wrappers import peel
@@ -24,18 +25,6 @@ from .zip_container import ZipContainer, budget
 
 METADATA_KEY = "jvan"
 MAX_METADATA = 8 << 20
-# What is often found where a checkpoint was expected.
-STRANGERS = (
-    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
-    (b"BZh", "is compressed with bzip2; unpack it first"),
-    (b"\xfd7zXZ", "is compressed with xz; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
-    (b"7z\xbc\xaf", "is a 7z archive; unpack it first"),
-    (b"\x89HDF", "is an HDF5 file, as Keras writes; give a PyTorch, safetensors, Jittor or npz file"),
-    (b"\x93NUMPY", "is a single numpy array; save the tensors by name as .npz"),
-    (b"version https://git-lfs", "is a git-lfs pointer, not the weights; run `git lfs pull`, or download the file"),
-    (b"GGUF", "is a GGUF file; give a PyTorch, safetensors, Jittor or npz file"),
-)
 
 
 class Checkpoint:
@@ -98,10 +87,10 @@ class _Part:
 
     def __init__(self, source: Source, list_refused: bool):
         self.source, self.header, self.globals = source, {}, {}
-        self.format = _format(source)
+        self.format = format_of(source)
         if self.format == "zip":
             container = ZipContainer(source)
-            self.format = _zip_format(source, container)
+            self.format = format_in_zip(source, container)
             if self.format == "npz":
                 self.tree = read_npz(source, container)
             else:
@@ -141,38 +130,6 @@ def read_checkpoint(path, ema: bool = False) -> dict[str, np.ndarray]:
     """Every tensor of a checkpoint's state dict by its name in the file, as numpy arrays; bfloat16 as float32."""
     with open_checkpoint(path) as checkpoint:
         return {name: tensor.numpy() for name, tensor in checkpoint.tensors(ema).items()}
-
-
-def _format(source: Source) -> str:
-    start = bytes(source.view(0, min(source.size, 512)))
-    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "zip"
-    if is_safetensors(source):  # before the signs: a header's length may begin with any bytes, "<" among them
-        return "safetensors"
-    for sign, what in STRANGERS:
-        if start.startswith(sign):
-            raise source.error(what)
-    if start.lstrip()[:1] == b"<":
-        raise source.error("is a web page or XML, not weights; download the file itself")
-    if start[257:262] == b"ustar":
-        raise source.error("is a tar archive (PyTorch before 0.1.10 wrote such); unpack it, or save it again")
-    if is_torch_legacy(source):
-        return "torch-legacy"
-    if start[:1] == b"\x80" or (start[:1] in b"(}]cd" and source.view(source.size - 1) == b"."):
-        return "jittor-pkl"
-    raise source.error(
-        f"is in no format that is read here (it begins with {shown(start[:8].hex(' '))}); "
-        "give a PyTorch, safetensors, Jittor or npz file"
-    )
-
-
-def _zip_format(source: Source, container: ZipContainer) -> str:
-    names = list(container.entries)
-    if names and all(name.endswith(".npy") for name in names):
-        return "npz"
-    if any(name.endswith(".pkl") for name in names):
-        return "torch-zip"
-    raise source.error(f"is a zip archive without weights ({len(names)} entries); unpack it, and give a file of it")
 
 
 def _merged(parts: list[_Part], path: str) -> dict:

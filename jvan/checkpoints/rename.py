@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from .._text import printable
 from ..errors import CheckpointError
 
 # What a placeholder of a row stands for. Block numbers are written without leading zeros, so that a name has one spelling.
@@ -104,13 +105,8 @@ def translate(names, table: Table, project: str) -> dict[str, str]:
 def listed(items, shown: int = SHOWN) -> str:
     """The first few items and how many there are in all, cut to a length that a terminal bears."""
     items = list(items)
-    text = ", ".join(_printable(str(item)[:120]) for item in items[:shown])
+    text = ", ".join(printable(item, 120) for item in items[:shown])
     return text if len(items) <= shown else f"{text}, … ({len(items)} in all)"
-
-
-def _printable(text: str) -> str:
-    """Names come from untrusted files and end on terminals."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _pattern(template: str) -> re.Pattern:

@@ -9,21 +9,15 @@ import stat
 
 import numpy as np
 
+from .._text import printable
 from ..errors import CheckpointError
 
-LONGEST_SHOWN = 100
-
-
-def printable(text, longest: int = LONGEST_SHOWN) -> str:
-    """Words from a file, cut short, with line breaks and terminal escapes spelled out."""
-    text = str(text)
-    short = text if len(text) <= longest else text[:longest] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
+RESIDENT = 32 << 20
 
 
 def shown(text) -> str:
     """A name from a file as one quoted word."""
-    return f'"{printable(text)}"'
+    return f'"{printable(text, 100)}"'
 
 
 class Source:
@@ -34,6 +28,7 @@ class Source:
         self.size = len(data)
         self._view = memoryview(data)
         self._mapped = mapped
+        self._handed_out = 0
 
     @classmethod
     def open_file(cls, path) -> Source:
@@ -59,7 +54,16 @@ class Source:
             raise self.error("the checkpoint is closed; read its tensors before closing it")
         if not 0 <= start <= stop <= self.size:
             raise self.error(f"bytes {start} to {stop} lie outside its {self.size}; it is truncated or damaged")
+        self._handed_out += stop - start
+        if self._handed_out > RESIDENT:
+            self._forget()
         return self._view[start:stop]
+
+    def _forget(self) -> None:
+        """Let the system drop the pages that were read; they come back from the file if they are needed again."""
+        self._handed_out = 0
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def error(self, message: str) -> CheckpointError:
         return CheckpointError(f"{self.name}: {message}")

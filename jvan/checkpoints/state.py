@@ -14,7 +14,7 @@ from .architecture import infer_config, parameter_shapes, settle_config
 from .catalogue import Entry, entry_for, resolve_weights
 from .digest import sha256_of
 from .huggingface_config import apply_config, class_names
-from .metadata import Metadata, Preprocessing
+from .metadata import Metadata
 from .origins import Origin, read_names
 from .reader import Checkpoint, open_checkpoint
 from .rename import listed
@@ -52,8 +52,11 @@ def load_state(
     being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
     or not representable; warns of weights that are not finite.
     """
+    entry = entry_for(path)
+    if entry and arch not in (None, entry.arch):  # before it is downloaded
+        raise CheckpointError(f"{path} is {entry.arch}, not {arch}; leave one of the two out")
     file = resolve_weights(path)
-    entry = entry_for(path) or entry_for(file)
+    entry = entry or entry_for(file)
     with open_checkpoint(file) as source, _naming(file):
         stored = source.tensors(ema)
         row, found, rule = read_names({name: tuple(tensor.shape) for name, tensor in stored.items()}, origin)
@@ -128,7 +131,7 @@ def _metadata(source: Checkpoint, row: Origin, entry: Entry | None, config, norm
         if entry and entry.num_classes == config.num_classes:
             labels = entry.labels or labels
         preprocessing = entry.preprocessing if entry else row.preprocessing
-        metadata = Metadata(config, _for_channels(preprocessing, config.in_chans), row.name, labels)
+        metadata = Metadata(config, preprocessing.for_channels(config.in_chans), row.name, labels)
         metadata = replace(metadata, source=_source_name(source), note=entry.note if entry else None)
     if metadata.source_sha256 is None:
         metadata = replace(metadata, source_sha256=sha256_of(source.files))
@@ -142,13 +145,6 @@ def _source_name(source: Checkpoint) -> str:
     return files[0].name if source.config is None else f"{files[0].absolute().parent.name}/{files[0].name}"
 
 
-def _for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
-    """Mean and std with one number a channel: nothing is known of other channels than RGB, so they get 0.5."""
-    if channels == len(preprocessing.mean):
-        return preprocessing
-    return replace(preprocessing, mean=(0.5,) * channels, std=(0.5,) * channels)
-
-
 def _notes(source: Checkpoint, entry: Entry | None, metadata: Metadata, notes: list[str], rule: str | None) -> list:
     if source.metadata is not None:
         return []  # what the names and shapes leave open, the metadata have settled
@@ -157,7 +153,7 @@ def _notes(source: Checkpoint, entry: Entry | None, metadata: Metadata, notes: l
     if entry and entry.arch != metadata.config.arch:
         notes.append(f"the catalogue calls it {entry.arch}; its tensors are {metadata.config.arch}")
     if metadata.config.in_chans != 3:
-        notes.append(f"mean and std of its {metadata.config.in_chans} channels are not known; 0.5 is assumed")
+        notes.append(f"mean and std of its {metadata.config.in_chans} channels are not known; those of RGB stand in")
     return notes
 
 

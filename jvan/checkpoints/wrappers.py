@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .source import Source, printable, shown
+from .._text import printable
+from .source import Source, shown
 from .stand_ins import Inert
 from .tensor import LazyTensor
 from .tree import tensors_in

@@ -11,7 +11,7 @@ import zlib
 from .source import Source, shown
 
 STORED, DEFLATED = 0, 8
-MAX_ENTRIES = 50_000  # a VAN-B6 with optimiser state has some 12,000
+MAX_ENTRIES = 50_000  # a VAN-B6 with optimiser state and averaged weights has some 13,000
 DEFLATE_LIMIT = 1032  # no deflated stream expands by more
 END, END64, LOCATOR, CENTRAL, LOCAL = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x01\x02", b"PK\x03\x04"
 ENCRYPTED, STREAMED = 0x1 | 0x40 | 0x2000, 0x8

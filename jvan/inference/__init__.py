@@ -1,1 +1,3 @@
 """Pictures in, labelled probabilities out."""
+
+from __future__ import annotations

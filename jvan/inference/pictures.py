@@ -52,10 +52,8 @@ def _from_file(path: str) -> Image.Image:
             if kind is None:
                 raise PictureError(f"{path}: not a JPEG, PNG, WebP, BMP or GIF picture")
             file.seek(0)
-            with (
-                _pillow_errors(path, f"damaged or truncated {kind} picture"),
-                Image.open(file, formats=[kind]) as image,
-            ):
+            damaged = f"damaged or truncated {kind} picture"
+            with _pillow_errors(path, damaged), Image.open(file, formats=[kind]) as image:
                 return _upright_rgb(image)
     except OSError as error:
         raise PictureError(f"{path}: {(error.strerror or str(error)).lower()}") from None

@@ -51,7 +51,11 @@ class Predictor:
         except JvanError:
             raise
         except ValueError as error:
-            raise CheckpointError(f"{self.weights}: naming pictures needs a classifier, but {error}") from None
+            if "no head" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{self.weights}: the weights have no classification head, so they cannot name pictures; give a classifier's"
+            ) from None
         self._set_up(model, given, labels, batch_size)
 
     @classmethod
@@ -66,8 +70,12 @@ class Predictor:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; it must be a positive integer")
         metadata = model.metadata
+        if metadata is None:
+            raise JvanError("the network does not say how its pictures are prepared; build it with jvan.create_model")
         if metadata.config.num_classes == 0:
-            raise CheckpointError(f"{self.weights}: a network without a classification head cannot name pictures")
+            raise CheckpointError(
+                f"{self.weights}: a network without a classification head cannot name pictures; give a classifier's weights"
+            )
         channels = metadata.config.in_chans
         if channels not in (1, 3) or channels != len(metadata.preprocessing.mean):
             means = len(metadata.preprocessing.mean)

@@ -1,5 +1,7 @@
 """The network: VAN-B0 to B6 as Jittor modules."""
 
+from __future__ import annotations
+
 from .factory import build as build
 from .factory import create_model as create_model
 from .factory import load_weights as load_weights

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import load_state
+from ..errors import CheckpointError
 from ..variants import VANConfig, variant_config
 from .loading import adapt_input, assign
 from .van import LKA, VAN, VANFeatures
@@ -26,27 +27,32 @@ def create_model(
     `in_chans` are adapted, and that `norm_eps` may be overridden. `features_only` returns the maps of
     the stages `out_indices` in place of logits.
     """
-    state = None if weights is None else load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
-    if state is None:
-        if arch is None:
-            raise ValueError("create_model needs an architecture, such as van_b0, or weights")
-        stored = None
-        wanted = {"num_classes": num_classes, "in_chans": in_chans, **changes}
+    changes = _checked(arch, changes, num_classes, drop_head, features_only, weights)
+    if weights is None:
+        wanted = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, **changes}
         config = variant_config(arch, **{k: v for k, v in wanted.items() if v is not None})
-    else:
-        stored = state.metadata.config
-        config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes)
-    features = {"out_indices": out_indices} if features_only else {}
-    model = build(config, drop_rate, drop_path_rate, **features)
-    model.metadata = Metadata(config=config) if state is None else _adapted(state.metadata, config, stored)
-    if state is not None:
-        keep_head = config.num_classes == stored.num_classes and not drop_head and not features_only
-        tensors = {k: v for k, v in state.tensors.items() if keep_head or not k.startswith("head.")}
-        assign(model, adapt_input(tensors, config.in_chans), allow_missing=() if keep_head else ("head.",))
+        metadata = Metadata(config=config, preprocessing=Preprocessing().for_channels(config.in_chans))
+        return build(config, drop_rate, drop_path_rate, out_indices if features_only else None, metadata)
+
+    state = load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
+    stored = state.metadata.config
+    config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes)
+    keep_head = config.num_classes == stored.num_classes and not drop_head
+    metadata = replace(
+        state.metadata,
+        config=config,
+        labels=state.metadata.labels if keep_head else None,
+        preprocessing=state.metadata.preprocessing.for_channels(config.in_chans),
+    )
+    model = build(config, drop_rate, drop_path_rate, out_indices if features_only else None, metadata)
+    tensors = {k: v for k, v in state.tensors.items() if keep_head or not k.startswith("head.")}
+    assign(model, adapt_input(tensors, config.in_chans), allow_missing=() if keep_head else ("head.",))
     return model
 
 
-def build(config: VANConfig, drop_rate: float = 0.0, drop_path_rate: float = 0.0, out_indices=None) -> VAN:
+def build(
+    config: VANConfig, drop_rate: float = 0.0, drop_path_rate: float = 0.0, out_indices=None, metadata=None
+) -> VAN:
     """The network of a configuration, freshly initialised; `out_indices` makes it a backbone."""
     lka = partial(
         LKA, kernel_size=config.kernel_size, dilation=config.dilation, parts=config.lka_parts, gate=config.gate
@@ -60,6 +66,7 @@ def build(config: VANConfig, drop_rate: float = 0.0, drop_path_rate: float = 0.0
         model = VAN(num_classes=config.num_classes, **arguments)
     else:
         model = VANFeatures(out_indices=out_indices, **arguments)
+    model.metadata = metadata
     model.train()
     return model
 
@@ -67,20 +74,59 @@ def build(config: VANConfig, drop_rate: float = 0.0, drop_path_rate: float = 0.0
 def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list[str]]:
     """Load a checkpoint of any known origin into `model`; returns the names (missing, unexpected).
 
-    Raises CheckpointError that lists what is missing, unexpected and misshapen. With `strict=False`
-    missing and unexpected names are returned instead; misshapen ones still raise.
+    Raises CheckpointError that lists what is missing, unexpected and misshapen, or says in what the
+    networks differ that shapes do not show (LayerNorm's eps, dilation, gate, stem stride). With
+    `strict=False` missing and unexpected names are returned instead; the rest still raises.
+    `model.metadata` becomes the file's.
     """
-    return assign(model, load_state(path).tensors, strict=strict)
+    state = load_state(path)
+    config = model.metadata.config if model.metadata else None
+    if config is not None:
+        _check_same_graph(config, state.metadata.config)
+    missing, unexpected = assign(model, state.tensors, strict=strict)
+    config = config or replace(state.metadata.config, num_classes=model.num_classes)
+    labels = state.metadata.labels if config.num_classes == state.metadata.config.num_classes else None
+    model.metadata = replace(state.metadata, config=config, labels=labels)
+    return missing, unexpected
+
+
+def _checked(arch, changes, num_classes, drop_head, features_only, weights) -> dict:
+    """`changes` without those left open; raises for arguments that are unknown or would do nothing."""
+    known = [f.name for f in fields(VANConfig) if f.name not in ("num_classes", "in_chans")]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise TypeError(f"create_model has no argument {unknown[0]!r}; the network's are {', '.join(known)}")
+    if arch is None and weights is None:
+        raise ValueError("create_model needs an architecture, such as van_b0, or weights")
+    if arch is not None:
+        variant_config(arch)
+    if features_only and num_classes:
+        raise ValueError(f"features_only gives maps, not logits for num_classes={num_classes}; leave one of them out")
+    if drop_head and weights is None:
+        raise ValueError("drop_head is about the weights' head, and there are no weights; leave it out")
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+def _check_same_graph(ours: VANConfig, theirs: VANConfig) -> None:
+    names = ("norm_eps", "kernel_size", "dilation", "stem_stride", "gate")
+    differ = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+    if differ:
+        has = ", ".join(f"{name} {getattr(theirs, name)}" for name in differ)
+        wants = ", ".join(f"{name} {getattr(ours, name)}" for name in differ)
+        raise CheckpointError(
+            f"the weights were made with {has}, but the model has {wants}; build it with create_model(weights=…)"
+        )
 
 
 def _reconcile(stored: VANConfig, num_classes, in_chans, drop_head, features_only, changes) -> VANConfig:
     """The configuration to build for weights that were made with `stored`."""
-    wrong = {k: v for k, v in changes.items() if k != "norm_eps" and getattr(stored, k) != v}
+    asked = replace(stored, **changes)  # lists as tuples, numpy's integers as Python's
+    wrong = {k: v for k, v in changes.items() if k != "norm_eps" and getattr(stored, k) != getattr(asked, k)}
     if wrong:
         found = {k: getattr(stored, k) for k in wrong}
         raise ValueError(f"the weights were made with {found}, not {wrong}; leave these arguments out")
     num_classes = 0 if features_only else _classes(stored.num_classes, num_classes, drop_head)
-    return replace(stored, num_classes=num_classes, in_chans=in_chans or stored.in_chans, **changes)
+    return replace(asked, num_classes=num_classes, in_chans=stored.in_chans if in_chans is None else in_chans)
 
 
 def _classes(stored: int, asked: int | None, drop_head: bool) -> int:
@@ -95,23 +141,3 @@ def _classes(stored: int, asked: int | None, drop_head: bool) -> int:
         return asked
     has = f"a head for {stored} classes" if stored else "no head"
     raise ValueError(f"the weights have {has}, not for {asked}; leave num_classes out, or pass drop_head=True")
-
-
-def _adapted(metadata: Metadata, config: VANConfig, stored: VANConfig) -> Metadata:
-    """The weights' metadata for a network whose head or input was changed."""
-    labels = metadata.labels if config.num_classes == stored.num_classes else None
-    preprocessing = _for_channels(metadata.preprocessing, config.in_chans)
-    return replace(metadata, config=config, labels=labels, preprocessing=preprocessing)
-
-
-def _for_channels(preprocessing: Preprocessing, chans: int) -> Preprocessing:
-    mean, std = preprocessing.mean, preprocessing.std
-    if len(mean) == chans:
-        return preprocessing
-    if chans == 1:
-        return replace(preprocessing, mean=(sum(mean) / len(mean),), std=(sum(std) / len(std),))
-    return replace(
-        preprocessing,
-        mean=tuple(mean[i % len(mean)] for i in range(chans)),
-        std=tuple(std[i % len(std)] for i in range(chans)),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from typing import Callable
 
@@ -114,6 +115,9 @@ class VAN(nn.Module):
     ):  # fmt: skip
         self.in_chans, self.num_features, self.num_classes = in_chans, embed_dims[-1], num_classes
         self.frozen_stages = 0
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name} is {rate}; it must be at least 0 and below 1")
         strides = (stem_stride, 2, 2, 2)
         rates = iter(_linspace(drop_path_rate, sum(depths)))
         self.feature_info = []
@@ -174,10 +178,13 @@ class VAN(nn.Module):
 
     def reset_classifier(self, num_classes: int):
         """Replace the head by a new one for `num_classes`, or by none for 0."""
-        if num_classes < 0:
-            raise ValueError(f"num_classes is {num_classes}; it must be 0 (no head) or more")
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise ValueError(f"num_classes is {num_classes!r}; it must be an integer, 0 for no head")
         self.num_classes = num_classes
         self.head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        if self.metadata is not None:  # the new head's classes have no names
+            config = replace(self.metadata.config, num_classes=num_classes)
+            self.metadata = replace(self.metadata, config=config, labels=None)
 
     def freeze(self, stages: int = 2):
         """Stop training the first `stages` stages (0 releases all): no gradients, BatchNorm on its running statistics.
@@ -211,6 +218,8 @@ class VAN(nn.Module):
         return getattr(self, f"patch_embed{i}"), getattr(self, f"block{i}"), getattr(self, f"norm{i}")
 
     def _check_input(self, x):
+        if not isinstance(x, jt.Var):
+            raise TypeError(f"the input is a {type(x).__name__}; pass a jt.Var, e.g. jt.array(x)")
         if x.ndim != 4 or x.shape[1] != self.in_chans or 0 in x.shape:
             raise ValueError(f"the input is {tuple(x.shape)}; the network takes (N, {self.in_chans}, H, W)")
         if not str(x.dtype).startswith(("float", "bfloat")):
@@ -225,10 +234,16 @@ class VANFeatures(VAN):
 
     def __init__(self, *args, out_indices=(0, 1, 2, 3), **kwargs):
         super().__init__(*args, num_classes=0, **kwargs)
-        if not out_indices or not all(0 <= i < 4 for i in out_indices) or len(set(out_indices)) != len(out_indices):
-            raise ValueError(f"out_indices is {tuple(out_indices)}; choose some of 0, 1, 2, 3, each once")
-        self.out_indices = tuple(out_indices)
+        chosen = tuple(out_indices) if isinstance(out_indices, (list, tuple, range)) else (out_indices,)
+        if not chosen or not set(chosen) <= {0, 1, 2, 3} or len(set(chosen)) != len(chosen):
+            raise ValueError(f"out_indices is {out_indices!r}; choose some of 0, 1, 2, 3, each once")
+        self.out_indices = chosen
         self.feature_info = [self.feature_info[i] for i in self.out_indices]
+
+    def reset_classifier(self, num_classes: int):
+        """A backbone has no head: raises ValueError for any number of classes but 0."""
+        if num_classes:
+            raise ValueError("a features_only network has no head; build it without features_only for one")
 
     def execute(self, x):
         maps = []

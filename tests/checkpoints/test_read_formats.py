@@ -15,7 +15,9 @@ from jvan.checkpoints.wrappers import AVERAGED
 
 FORMATS = Path(__file__).parent.parent / "golden" / "formats"
 FROM_TORCH = sorted(
-    path for path in FORMATS.iterdir() if "jittor" not in path.name and not path.name.startswith("expected")
+    path
+    for path in FORMATS.iterdir()
+    if path.suffix != ".md" and "jittor" not in path.name and not path.name.startswith("expected")
 )
 TRAINING = [path for path in FROM_TORCH if "protocol" in path.name and "mmengine" not in path.name]
 

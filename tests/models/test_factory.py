@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from jvan import CheckpointError, create_model, load_weights
 from jvan.checkpoints.metadata import Metadata, Preprocessing
 from jvan.models import build
-from jvan.variants import VANConfig
+from jvan.variants import VANConfig, variant_config
 
 from .recorded import error
 
@@ -145,4 +145,61 @@ def test_load_weights_is_strict(saved, tmp_path):
         with pytest.raises(CheckpointError, match=r"head\.weight is \(5, 12\) in the file but \(6, 12\) in the model"):
             load_weights(wider, path, strict=strict)
     with pytest.raises(CheckpointError, match=r"and \d+ more"):
-        load_weights(create_model("van_b0"), path)
+        load_weights(build(variant_config("van_b0")), path)
+
+
+def test_a_new_head_has_no_class_names(saved):
+    _, path = saved
+    model = create_model(weights=path)
+    assert model.metadata.labels == tuple("abcde")
+    model.reset_classifier(3)
+    assert (model.metadata.labels, model.metadata.config.num_classes) == (None, 3)
+    assert create_model(weights=path, drop_head=True).metadata.labels is None
+    assert create_model("van_b0", features_only=True).metadata.config.num_classes == 0
+    with pytest.raises(ValueError, match="no head"):
+        create_model("van_b0", features_only=True).reset_classifier(3)
+
+
+def test_load_weights_refuses_what_shapes_do_not_show_and_takes_the_files_metadata(saved):
+    _, path = saved
+    other = create_model("van_b0", **{**_fields(CONFIG), "norm_eps": 1e-6}, num_classes=5)
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match="made with norm_eps 1e-05, but the model has norm_eps 1e-06"):
+            load_weights(other, path, strict=strict)
+    same = create_model("van_b0", **_fields(CONFIG), num_classes=5)
+    load_weights(same, path)
+    assert same.pretrained_cfg["mean"] == (0.4, 0.5, 0.6)
+    assert same.metadata.labels == tuple("abcde")
+
+
+def _fields(config):
+    return {k: v for k, v in config.to_dict().items() if k not in ("num_classes", "in_chans")}
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"in_chans": 0}, ValueError, "in_chans is 0"),
+        ({"features_only": True, "num_classes": 5}, ValueError, "maps, not logits"),
+        ({"foo": 1}, TypeError, "no argument 'foo'"),
+        ({"arch": "van_b9"}, ValueError, "unknown architecture 'van_b9'"),
+        ({"drop_path_rate": -0.1}, ValueError, "drop_path_rate is -0.1"),
+        ({"drop_rate": 2}, ValueError, "drop_rate is 2"),
+        ({"features_only": True, "out_indices": (0, 1.5)}, ValueError, "out_indices"),
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense(saved, arguments, error, message):
+    with pytest.raises(error, match=message):
+        create_model(weights=saved[1], **arguments)
+
+
+def test_arguments_that_mean_the_same_are_the_same(saved):
+    _, path = saved
+    model = create_model(
+        weights=path, lka_parts=["dw", "dw_d", "pw"], num_classes=np.int64(5), kernel_size=None, stem_stride=np.int32(2)
+    )
+    assert model.metadata.config == CONFIG
+    assert create_model("van_b0", embed_dims=[32, 64, 160, 256]).metadata.config.arch == "van_b0"
+    with pytest.raises(ValueError, match="leave it out"):
+        create_model("van_b0", drop_head=True)
