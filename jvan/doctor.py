@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -159,11 +160,11 @@ def _kill(child: subprocess.Popen) -> None:
 def last_line(text: str) -> str:
     """The last line that says something: an exception's, as tracebacks end with it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].replace("jvan.errors.JittorUnavailable: ", "")[-600:] if lines else "no message"
+    return re.sub(r"^jvan\.errors\.Jittor\w+: ", "", lines[-1])[-600:] if lines else "no message"
 
 
 def _hint(errors: str) -> str:
-    if "run this again" in errors:
+    if "must be started again" in errors:
         return "python -m jvan.doctor, once more"
     return f"rm -r {jittor_cache()}/jt* makes Jittor compile anew; log_v=1 python -c 'import jvan, jittor' shows all it does"
 

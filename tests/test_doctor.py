@@ -88,7 +88,7 @@ def test_compilation_is_announced(tmp_path):
         ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
         ("import os\nos.write(2, b'terminate called\\n')\nos.abort()", "terminate called"),
         ("import os\nos._exit(0)", "status 0"),
-        ("raise SystemExit(0)", "run this again"),
+        ("raise SystemExit(0)", "must be started again"),
     ],
 )
 def test_jittor_that_does_not_start_is_status_1(tmp_path, body, expected):
