@@ -15,7 +15,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     packages=find_packages(include=["jvan", "jvan.*"]),
-    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json"]},
+    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json", "ops/kernels/*.h"]},
     install_requires=[
         "jittor>=1.3.11,<1.4",
         "numpy<2",  # Jittor 1.3 corrupts arrays with numpy 2, without a word
@@ -25,6 +25,10 @@ setup(
         # Jittor's operators use oneDNN's 2.x interface; it would fetch a build of its own from its server.
         "onednn-devel-cpu-gomp==2022.2.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
     ],
-    extras_require={"test": ["pytest", "ruff>=0.17,<0.18"]},
+    extras_require={
+        "test": ["pytest", "ruff>=0.17,<0.18"],
+        "bench": ["torch", "onnx", "onnxruntime", "openvino"],
+        "plot": ["matplotlib"],
+    },
     entry_points={"console_scripts": ["jvan = jvan.__main__:main"]},
 )

@@ -20,6 +20,7 @@ _HOME = {
     "read_checkpoint": "checkpoints.reader",
     "Predictor": "inference.predictor",
     "Prediction": "inference.predictor",
+    "optimize_for_inference": "inference.optimize",
     "use_device": "device",
     "JvanError": "errors",
     "CheckpointError": "errors",

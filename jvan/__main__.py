@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "classify pictures",
     "convert": "turn a checkpoint into another format, or another project's names",
     "inspect": "show what a checkpoint holds, without running or believing it",
+    "benchmark": "time it against PyTorch, ONNX Runtime, OpenVINO and plain Jittor",
     "doctor": "what this machine has, what was mended, what is still wrong",
 }
 

@@ -83,13 +83,12 @@ class Predictor:
                 f"{self.weights}: the network takes {channels} channels and its preprocessing describes {means}; "
                 "pictures give 3, or 1 as grey"
             )
-        self.model, self.metadata, self.batch_size = model, metadata, batch_size
+        self.model, self.metadata, self.batch_size = _fast(model.eval()), metadata, batch_size
         classes = metadata.config.num_classes
         if given is None:
             self.labels = labels_for(metadata.labels, classes)
         else:
             self.labels = checked(given, classes, source if isinstance(source, (str, PathLike)) else "labels")
-        model.eval()
 
     def __call__(self, images, topk: int = 5) -> list[list[Prediction]]:
         """The `topk` likeliest classes of each picture, best first; all of them if there are fewer.
@@ -181,6 +180,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> list[Prediction]:
     order = np.argsort(-probabilities, kind="stable")[:topk]
     return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
+
+
+def _fast(model):
+    """The network folded into one operator where the kernels run, which is on the CPU; else as it is."""
+    import jittor as jt
+
+    from ..models import VAN
+    from .optimize import optimize_for_inference
+
+    return model if jt.flags.use_cuda or not isinstance(model, VAN) else optimize_for_inference(model)
 
 
 def _given_labels(labels) -> tuple[Label, ...] | None:

@@ -7,7 +7,10 @@ import math
 import jittor as jt
 from jittor import init, nn
 
-from ..ops import conv as ops
+from ..ops.conv import conv
+from ..ops.depthwise import depthwise
+from ..ops.norm import Norm, batch_norm, layer_norm
+from ..ops.pointwise import pointwise
 
 
 class Conv(nn.Module):
@@ -19,7 +22,7 @@ class Conv(nn.Module):
         self.bias = init.constant((out_chans,), "float32", 0.0)
 
     def execute(self, x):
-        return ops.conv(x, self.weight, self.bias, self.stride, self.padding)
+        return conv(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class Pointwise(nn.Module):
@@ -30,7 +33,7 @@ class Pointwise(nn.Module):
         self.bias = init.constant((out_chans,), "float32", 0.0)
 
     def execute(self, x):
-        return ops.pointwise(x, self.weight, self.bias)
+        return pointwise(x, self.weight, self.bias)
 
 
 class Depthwise(nn.Module):
@@ -51,7 +54,7 @@ class Depthwise(nn.Module):
         self.bias = init.constant((chans,), "float32", 0.0)
 
     def execute(self, x):
-        return ops.depthwise(x, self.weight, self.bias, self.dilation)
+        return depthwise(x, self.weight, self.bias, self.dilation)
 
 
 class Linear(nn.Module):
@@ -62,15 +65,13 @@ class Linear(nn.Module):
         self.bias = init.constant((out_features,), "float32", 0.0)
 
     def execute(self, x):
-        return nn.linear(x, self.weight, self.bias)
+        return pointwise(x, self.weight, self.bias)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over the last axis, with PyTorch's numbers.
+    """Batch normalisation over the last axis, with PyTorch's numbers: an unbiased running variance.
 
-    Two passes for the variance (Jittor's own E[x²] - E[x]² cancels in float32), and a running variance
-    that is unbiased. Each process has its own statistics. Raises ValueError in training where a channel
-    has a single value.
+    Each process has its own statistics. Raises ValueError in training where a channel has a single value.
     """
 
     def __init__(self, chans: int, eps: float = 1e-5, momentum: float = 0.1):
@@ -85,14 +86,19 @@ class BatchNorm(nn.Module):
         if not self.is_train:
             scale = self.weight / (self.running_var + self.eps).sqrt()
             return x * scale + (self.bias - self.running_mean * scale)
-        axes = list(range(x.ndim - 1))
-        mean = x.mean(axes)
-        centred = x - mean
-        var = (centred * centred).mean(axes)
-        self._update_running(mean.detach(), var.detach(), count=x.numel() // x.shape[-1])
-        return centred * (self.weight / (var + self.eps).sqrt()) + self.bias
+        y, mean, var = batch_norm(x, self.weight, self.bias, self.eps)
+        self.update_running(mean, var, count=x.numel() // x.shape[-1])
+        return y
 
-    def _update_running(self, mean, var, count: int):
+    def as_operand(self) -> Norm:
+        """What an operator needs that normalises its own input; in training it is to call `update_running` after."""
+        statistics = () if self.is_train else (self.running_mean, self.running_var)
+        return Norm(self.weight, self.bias, self.eps, *statistics)
+
+    def update_running(self, mean, var, count: int):
+        """Move the running statistics towards a batch's mean and biased variance of `count` values a channel."""
+        if not self.is_train:
+            return
         if count < 2:
             raise ValueError(
                 "BatchNorm needs more than one value a channel in training: use larger pictures or batches"
@@ -103,7 +109,7 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis, variance in two passes."""
+    """Layer normalisation over the last axis."""
 
     def __init__(self, chans: int, eps: float):
         self.eps = eps
@@ -111,9 +117,7 @@ class LayerNorm(nn.Module):
         self.bias = init.constant((chans,), "float32", 0.0)
 
     def execute(self, x):
-        centred = x - x.mean(-1, keepdims=True)
-        var = (centred * centred).mean(-1, keepdims=True)
-        return centred / (var + self.eps).sqrt() * self.weight + self.bias
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class DropPath(nn.Module):
@@ -128,9 +132,14 @@ class DropPath(nn.Module):
     def execute(self, x):
         if not self.is_train or self.rate == 0:
             return x
+        return x * self.factors(x.shape[0]).reshape((-1, *[1] * (x.ndim - 1)))
+
+    def factors(self, batch: int):
+        """What each sample's branch is to be multiplied by: (batch,)."""
+        if not self.is_train or self.rate == 0:
+            return jt.ones((batch,))
         keep = 1 - self.rate
-        kept = (jt.rand((x.shape[0], *[1] * (x.ndim - 1))) < keep).float32()
-        return x * (kept / keep)
+        return (jt.rand((batch,)) < keep).float32() / keep
 
 
 def _normal(shape, fan_out: int):

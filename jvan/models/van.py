@@ -9,6 +9,9 @@ from typing import Callable
 import jittor as jt
 from jittor import init, nn
 
+from ..ops.attention import attention
+from ..ops.feed_forward import feed_forward
+from ..ops.gelu import gelu
 from .layers import BatchNorm, Conv, Depthwise, DropPath, LayerNorm, Linear, Pointwise
 
 LAYER_SCALE_INIT = 1e-2  # official code, models/van.py
@@ -47,7 +50,25 @@ class Attention(nn.Module):
         self.proj_2 = Pointwise(dim, dim)
 
     def execute(self, x):
-        return self.proj_2(self.spatial_gating_unit(nn.gelu(self.proj_1(x)))) + x
+        return self.proj_2(self.spatial_gating_unit(gelu(self.proj_1(x)))) + x
+
+    @property
+    def is_one_operator(self) -> bool:
+        """Whether `ops.attention` computes it: the published LKA, of unchanged layers."""
+        lka = self.spatial_gating_unit
+        return (
+            type(lka) is LKA
+            and lka.gate == "multiply"
+            and all(type(layer) is Pointwise for layer in (self.proj_1, lka.conv1, self.proj_2))
+            and all(type(layer) is Depthwise for layer in (lka.conv0, lka.conv_spatial))
+        )
+
+    @property
+    def operands(self) -> tuple:
+        """What `ops.attention` takes between the norm and the scale."""
+        lka = self.spatial_gating_unit
+        pairs = [(m.weight, m.bias) for m in (self.proj_1, lka.conv0, lka.conv_spatial, lka.conv1, self.proj_2)]
+        return (*pairs[:3], lka.conv_spatial.dilation, *pairs[3:])
 
 
 class DWConv(nn.Module):
@@ -70,8 +91,20 @@ class CFF(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def execute(self, x):
-        x = self.drop(nn.gelu(self.dwconv(self.fc1(x))))
+        x = self.drop(gelu(self.dwconv(self.fc1(x))))
         return self.drop(self.fc2(x))
+
+    @property
+    def is_one_operator(self) -> bool:
+        """Whether `ops.feed_forward` computes it: unchanged layers, no dropout."""
+        drops = self.drop.is_train and self.drop.p > 0
+        plain = type(self.dwconv.dwconv) is Depthwise and self.dwconv.dwconv.dilation == 1
+        return plain and not drops and type(self.fc1) is Pointwise and type(self.fc2) is Pointwise
+
+    @property
+    def operands(self) -> tuple:
+        """What `ops.feed_forward` takes between the norm and the scale."""
+        return tuple((m.weight, m.bias) for m in (self.fc1, self.dwconv.dwconv, self.fc2))
 
 
 class Block(nn.Module):
@@ -87,8 +120,25 @@ class Block(nn.Module):
         self.layer_scale_2 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
 
     def execute(self, x):
-        x = x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
-        return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+        return self._add_mlp(self._add_attention(x))
+
+    def _add_attention(self, x):
+        if not self.attn.is_one_operator:
+            return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
+        layers = self.attn.operands
+        scale, keep = self.layer_scale_1, self.drop_path.factors(x.shape[0])
+        out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep)
+        self.norm1.update_running(mean, var, count=x.numel() // x.shape[-1])
+        return out
+
+    def _add_mlp(self, x):
+        if not self.mlp.is_one_operator:
+            return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+        layers = self.mlp.operands
+        scale, keep = self.layer_scale_2, self.drop_path.factors(x.shape[0])
+        out, mean, var = feed_forward(x, self.norm2.as_operand(), *layers, scale, keep)
+        self.norm2.update_running(mean, var, count=x.numel() // x.shape[-1])
+        return out
 
 
 class PatchEmbed(nn.Module):

@@ -1,25 +1,16 @@
-"""Convolutions on channels-last maps (N, H, W, C) with weights in PyTorch's shapes.
-
-They are Jittor's own index operators: oneDNN and cuDNN take over where Jittor finds them, generic
-loops run elsewhere, and the gradients come from Jittor.
-"""
+"""Convolution over all channels of channels-last maps (N, H, W, C), with weights in PyTorch's shape."""
 
 from __future__ import annotations
 
+import jittor as jt
 from jittor import nn
 
+from ._jit import can_run, run_kernel
 
-def pointwise(x, weight, bias):
-    """1×1 convolution as a matrix product.
-
-    x: (N, H, W, C); weight: (O, C, 1, 1); bias: (O,) -> (N, H, W, O)
-    """
-    out_chans, in_chans = weight.shape[:2]
-    flat = x.reshape((-1, in_chans))
-    # Broadcast, multiply, sum: the form in which Jittor recognises a product with a transposed matrix.
-    shape = [flat.shape[0], out_chans, in_chans]
-    product = (flat.broadcast(shape, [1]) * weight.reshape((out_chans, in_chans)).broadcast(shape, [0])).sum(2)
-    return product.reshape([*x.shape[:-1], out_chans]) + bias
+_PATCHES = (
+    "jvan::Patches{{{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3, {y}_shape1, {y}_shape2, {y}_shape3, "
+    "size, stride, padding}}"
+)
 
 
 def conv(x, weight, bias, stride=1, padding=0):
@@ -27,6 +18,11 @@ def conv(x, weight, bias, stride=1, padding=0):
 
     x: (N, H, W, C); weight: (O, C, K, K); bias: (O,) -> (N, H', W', O), H' = (H + 2·padding - K) // stride + 1
     """
+    return (conv_fused if can_run(x, weight, bias) else conv_ref)(x, weight, bias, stride, padding)
+
+
+def conv_ref(x, weight, bias, stride=1, padding=0):
+    """By Jittor's convolution: oneDNN and cuDNN where Jittor finds them, generic loops elsewhere."""
     # Channels first for this one: of the channels-last form with a stride, Jittor 1.3.11 computes the
     # weight's gradient as a dilated convolution chosen for the first shape it meets, which writes past
     # its output for later shapes (first H = 5, then H = 7, K = 7, stride 4).
@@ -34,17 +30,27 @@ def conv(x, weight, bias, stride=1, padding=0):
     return maps.permute(0, 2, 3, 1) + bias
 
 
-def depthwise(x, weight, bias, dilation=1):
-    """Depthwise convolution that keeps the map's size: stride 1, padding dilation·(K - 1) / 2.
+def conv_fused(x, weight, bias, stride=1, padding=0):
+    """By `kernels/pointwise_patches.h`: float32 on the CPU."""
+    return _Conv.apply(x, weight, bias, stride, padding)
 
-    x: (N, H, W, C); weight: (C, 1, K, K); bias: (C,) -> (N, H, W, C)
-    """
-    batch, height, width, chans = x.shape
-    size = weight.shape[2]
-    padding = dilation * (size - 1) // 2
-    # Two axes of length one (channels of a group, in and out) make this the grouped pattern that Jittor tunes.
-    shape = [batch, height, width, chans, 1, 1, size, size]
-    taps = x.reindex(shape, ["i0", f"i1-{padding}+i6*{dilation}", f"i2-{padding}+i7*{dilation}", "i3*1+i5"])
-    taps.compile_options = {"G": chans}
-    products = taps * weight.reindex(shape, ["i3*1+i4", "i5", "i6", "i7"])
-    return products.reindex_reduce("add", [batch, height, width, chans], ["i0", "i1", "i2", "i3*1+i4"]) + bias
+
+class _Conv(jt.Function):
+    def execute(self, x, weight, bias, stride, padding):
+        size = weight.shape[2]
+        self.inputs = x, weight, bias
+        self.numbers = {"size": size, "stride": stride, "padding": padding}
+        height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
+        source = f"jvan::convolve_patches({_PATCHES.format(x='in0', y='out0')}, in0_p, in1_p, in2_p, out0_p);"
+        shape = (x.shape[0], height, width, weight.shape[0])
+        return run_kernel("pointwise_patches.h", source, [x, weight, bias], [shape], self.numbers)[0]
+
+    def grad(self, dy):
+        x, weight, bias = self.inputs
+        # Two operators: the gradient of a network's input is seldom wanted, and then never computed.
+        source = f"jvan::patch_weight_gradients({_PATCHES.format(x='in1', y='in0')}, in0_p, in1_p, out0_p, out1_p);"
+        shapes = [weight.shape, bias.shape]
+        dw, db = run_kernel("pointwise_patches.h", source, [dy, x], shapes, self.numbers)
+        source = f"jvan::patch_input_gradient({_PATCHES.format(x='out0', y='in0')}, in0_p, in1_p, out0_p);"
+        (dx,) = run_kernel("pointwise_patches.h", source, [dy, weight], [x.shape], self.numbers)
+        return dx, dw, db, None, None

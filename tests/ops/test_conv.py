@@ -47,17 +47,6 @@ def check(op, oracle, shapes, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("size, dilation", [(5, 1), (7, 3), (3, 1), (4, 2), (1, 1)])
-def test_depthwise(shape, size, dilation):
-    chans, padding = shape[-1], dilation * (size - 1) // 2
-    check(
-        lambda x, w, b: ops.depthwise(x, w, b, dilation),
-        lambda x, w, b: numpy_conv(x, w, b, padding=padding, dilation=dilation, depthwise=True),
-        [shape, (chans, 1, size, size), (chans,)],
-    )
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size, stride", [(7, 4), (3, 2), (3, 1), (7, 2)])
 def test_conv(shape, size, stride):
     check(
@@ -65,8 +54,3 @@ def test_conv(shape, size, stride):
         lambda x, w, b: numpy_conv(x, w, b, stride=stride, padding=size // 2),
         [shape, (6, shape[-1], size, size), (6,)],
     )
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_pointwise(shape):
-    check(ops.pointwise, numpy_conv, [shape, (7, shape[-1], 1, 1), (7,)])

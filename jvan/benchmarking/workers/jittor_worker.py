@@ -1,0 +1,143 @@
+"""jvan as its users run it, or the plain Jittor graph: without jvan's kernels and without optimize_for_inference."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from pathlib import Path
+
+from serve import serve, split_arrays
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def versions() -> dict:
+    sys.path.insert(0, str(ROOT))
+    import jvan  # before Jittor
+
+    jittor = importlib.import_module("jittor")
+    return {"jvan": jvan.__version__, "jittor": jittor.__version__}
+
+
+def build(task: dict):
+    return (Training if task["mode"] == "train" else Inference)(task)
+
+
+class Inference:
+    """Logits of the input, without gradients; through jvan.optimize_for_inference where that is asked for and there."""
+
+    def __init__(self, task: dict):
+        import jittor as jt
+
+        self.task, self.notes = task, []
+        self.load()
+        self.model = self.network
+        self.model.eval()
+        if task["optimize"]:
+            self.optimize(task["dtype"])
+        jt.sync_all()
+
+    def load(self) -> None:
+        import jittor as jt
+
+        from jvan.models import build as network
+        from jvan.variants import VANConfig
+
+        weights, picture, labels = split_arrays(self.task)
+        self.network = network(VANConfig.from_dict(self.task["config"]))
+        assign(self.network, weights)
+        self.picture = jt.array(picture)
+        self.labels = None if labels is None else jt.array(labels)
+
+    def optimize(self, dtype: str) -> None:
+        try:
+            from jvan.inference.optimize import optimize_for_inference
+        except ModuleNotFoundError:
+            if dtype != "float32":
+                raise RuntimeError(f"this jvan has no optimize_for_inference, so no {dtype}") from None
+            self.notes.append("this jvan has no optimize_for_inference; its network runs as create_model gives it")
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.model = optimize_for_inference(self.network, dtype=dtype)
+        self.notes += [str(warning.message) for warning in caught]
+
+    def step(self) -> None:
+        import jittor as jt
+
+        with jt.no_grad():
+            self.logits = self.model(self.picture)
+            self.logits.sync()
+
+    def outputs(self) -> dict:
+        self.step()
+        return {"logits": self.logits.numpy()}
+
+    def profile(self) -> list:
+        """Jittor's operators by time over ten iterations: (name, calls, milliseconds an iteration)."""
+        import jittor as jt
+
+        with jt.profile_scope(warmup=0, rerun=0) as report:
+            for _ in range(10):
+                self.step()
+        return operators(report, iterations=10)
+
+
+class Training(Inference):
+    """Forward, cross-entropy, backward, AdamW."""
+
+    def __init__(self, task: dict):
+        import jittor as jt
+
+        self.task, self.notes = task, []
+        self.load()
+        self.network.train()
+        self.optimizer = jt.optim.AdamW(learned(self.network), lr=1e-4, weight_decay=0.05)
+        jt.sync_all()
+
+    def step(self) -> None:
+        import jittor as jt
+
+        self.optimizer.step(self.loss())
+        jt.sync_all()
+
+    def loss(self):
+        import jittor as jt
+
+        self.logits = self.network(self.picture)
+        return jt.nn.cross_entropy_loss(self.logits, self.labels)
+
+    def outputs(self) -> dict:
+        """The logits and every gradient with the task's weights, whatever the steps before did."""
+        import jittor as jt
+
+        assign(self.network, split_arrays(self.task)[0])
+        names = {id(p): name for name, p in self.network.named_parameters()}
+        parameters = learned(self.network)
+        gradients = jt.grad(self.loss(), parameters)
+        named = {f"gradient {names[id(p)]}": g.numpy() for p, g in zip(parameters, gradients)}
+        return {"logits": self.logits.numpy(), **named}
+
+
+def learned(network) -> list:
+    """What training changes: all but BatchNorm's running statistics, which Jittor also calls parameters."""
+    return [p for name, p in network.named_parameters() if ".running_" not in name]
+
+
+def assign(network, weights: dict) -> None:
+    from jvan.models.loading import assign as assign_strictly
+
+    assign_strictly(network, weights)
+
+
+def operators(report: list, iterations: int) -> list:
+    """Rows of Jittor's profiler, longest first."""
+    header, *rows = report
+    name, count, total = (header.index(title) for title in ("Name", "Count", "TotalTime"))
+    shortened = [(row[name], int(row[count]), float(row[total]) / 1e6 / iterations) for row in rows]
+    return sorted(shortened, key=lambda row: -row[2])
+
+
+if __name__ == "__main__":
+    serve(versions, build)

@@ -1,0 +1,35 @@
+"""The ceiling: numpy's float32 product of two 2048×2048 matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+from serve import serve
+
+SIZE = 2048
+
+
+def versions() -> dict:
+    return {"numpy": np.__version__}
+
+
+def build(task: dict):
+    return Product()
+
+
+class Product:
+    notes = ()
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.left, self.right = random.random((2, SIZE, SIZE), dtype=np.float32)
+        self.product = np.empty((SIZE, SIZE), np.float32)
+
+    def step(self) -> None:
+        np.matmul(self.left, self.right, out=self.product)
+
+    def outputs(self) -> dict:
+        return {}
+
+
+if __name__ == "__main__":
+    serve(versions, build)

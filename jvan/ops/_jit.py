@@ -1,0 +1,105 @@
+"""Compiles the C++ kernels of `kernels/` on first use and runs them: the only caller of Jittor's code operator.
+
+A kernel is a header. Jittor keeps a compiled operator under the text of its source and the number and
+types of its inputs and outputs, so numbers travel at run time (in shapes and `numbers`), and one
+operator serves all shapes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import subprocess
+import warnings
+from pathlib import Path
+
+import jittor as jt
+
+KERNELS = Path(__file__).parent / "kernels"
+SWITCH = "JVAN_KERNELS"
+
+# Bytes of a vector, 16, 32 or 64; None lets the header choose the processor's.
+vector_bytes = None
+
+
+def run_kernel(header, source, inputs, shapes, numbers=None, dtype="float32"):
+    """Run `source`, C++ that calls what kernels/<header> declares, as jvan::name.
+
+    It sees in0_p, in0_shape0, …, out0_p, …, and each of `numbers` as a variable of type int64_t.
+
+    shapes: one shape per output -> list of as many jt.Var of type `dtype`
+    """
+    numbers = numbers or {}
+    names = "".join(f'const int64_t {name} = data["{name}"];\n' for name in sorted(numbers))
+    return jt.code(
+        [tuple(shape) for shape in shapes],
+        [dtype] * len(shapes),
+        list(inputs),
+        cpu_header=_header_text(header, vector_bytes),
+        cpu_src=names + source,
+        data={name: float(value) for name, value in numbers.items()},
+    )
+
+
+def can_run(*variables) -> bool:
+    """Whether the kernels can take these: float32 on the CPU, on a machine where they compile."""
+    if jt.flags.use_cuda or any(v.dtype != "float32" for v in variables):
+        return False
+    reason = why_not()
+    if reason and os.environ.get(SWITCH) != "0":
+        _warn_once(reason)
+    return reason is None
+
+
+def why_not() -> str | None:
+    """Why the kernels cannot run on this machine, in one line; None where they can."""
+    if os.environ.get(SWITCH) == "0":
+        return f"the C++ kernels are switched off: {SWITCH} is 0"
+    return _compiler_fault(jt.flags.cc_path)
+
+
+@functools.cache
+def _compiler_fault(path: str) -> str | None:
+    try:
+        macros = subprocess.run(
+            [path, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"the C++ kernels are off: {path} does not answer ({error})"
+    found = dict(re.findall(r"#define (__clang_major__|__GNUC__) (\d+)", macros))
+    needed = {"__clang_major__": ("Clang", 11), "__GNUC__": ("GCC", 9)}
+    for macro, (compiler, version) in needed.items():
+        if macro in found:
+            if int(found[macro]) >= version:
+                return None
+            return f"the C++ kernels are off: they need {compiler} {version} or newer, {path} is {found[macro]}"
+    return f"the C++ kernels are off: {path} is neither GCC nor Clang, whose vector types they use"
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
+
+
+@functools.cache
+def _header_text(header: str, width: int | None) -> str:
+    # Jittor never looks again at an included file once the operator is compiled: the digest makes an edit a new operator.
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _with_includes(header))).hexdigest()[:16]
+    define = f"#define JVAN_VECTOR_BYTES {width}\n" if width else ""
+    return f'// {digest}\n{define}#include "{KERNELS / header}"\n'
+
+
+def _with_includes(header: str, seen: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """A header and those that it includes; they write `# include "x.h"`.
+
+    The space hides the line from Jittor's own search for includes, which knows no path relative to a file.
+    """
+    path = KERNELS / header
+    if path in seen:
+        return seen
+    seen = (*seen, path)
+    for name in re.findall(r'^#\s*include "(.+)"', path.read_text(encoding="utf-8"), re.M):
+        seen = _with_includes(name, seen)
+    return seen

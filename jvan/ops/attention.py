@@ -1,0 +1,99 @@
+"""The attention half of a block in training: a BatchNorm, large-kernel attention, layer scale, drop path and residual."""
+
+from __future__ import annotations
+
+import jittor as jt
+from jittor import nn
+
+from ._jit import can_run, run_kernel
+from .depthwise import _convolve, depthwise_ref
+from .norm import batch_norm_gradient
+from .pointwise import pointwise_ref
+
+_MAP = "jvan::Map{in0_shape0 * in0_shape1 * in0_shape2, in0_shape3, in0_shape1 * in0_shape2}"
+
+
+def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+    """x + keep·scale·(proj_2(u · gate(remote(local(u)))) + x̂) with u = gelu(proj_1(x̂)), x̂ = norm(x).
+
+    x: (N, H, W, C); norm: ops.norm.Norm; proj_1, gate, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
+    local, remote: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
+    factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used.
+    """
+    layers = (*proj_1, *local, *remote, *gate, *proj_2)
+    chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref
+    return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep)
+
+
+def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+    normal, mean, var = norm.ref(x)
+    u = nn.gelu(pointwise_ref(normal, *proj_1))
+    mask = pointwise_ref(depthwise_ref(depthwise_ref(u, *local), *remote, dilation), *gate)
+    branch = pointwise_ref(u * mask, *proj_2) + normal
+    return x + scale * branch * keep.reshape((-1, 1, 1, 1)), mean, var
+
+
+def attention_fused(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+    """By `kernels/pointwise_attention.h` and the depthwise kernels: float32 on the CPU."""
+    mean, var, rstd = norm.statistics(x)
+    out = _Attention.apply(
+        x, norm.weight, norm.bias, *proj_1, *local, *remote, *gate, *proj_2, scale,
+        keep.stop_grad(), mean, rstd, dilation, norm.constant,
+    )  # fmt: skip
+    return out, mean, var
+
+
+class _Attention(jt.Function):
+    def execute(
+        self, x, gamma, beta, w1, b1, w_local, b_local, w_remote, b_remote, w2, b2, w3, b3, scale,
+        keep, mean, rstd, dilation, constant,
+    ):  # fmt: skip
+        self.dilation, self.constant = dilation, constant
+        self.norm = mean, rstd, gamma, beta
+        source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
+        p, u = run_kernel("pointwise_attention.h", source, [x, *self.norm, w1, b1], [x.shape] * 2)
+        a_local = _convolve(u, w_local, b_local, 1, reverse=False)
+        a = _convolve(a_local, w_remote, b_remote, dilation, reverse=False)
+        self.maps = x, p, u, a_local, a
+        self.depthwise = w_local, b_local, w_remote, b_remote
+        self.products = w1, b1, w2, b2, w3, b3, scale, keep
+        source = f"jvan::attention_out({_MAP}, {_pointers(13)}, out0_p);"
+        inputs = [x, u, a, *self.norm, w2, b2, w3, b3, scale, keep]
+        return run_kernel("pointwise_attention.h", source, inputs, [x.shape])[0]
+
+    def grad(self, dout):
+        x, p, u, a_local, a = self.maps
+        w_local, b_local, w_remote, b_remote = self.depthwise
+        w1, b1, w2, b2, w3, b3, scale, keep = self.products
+        da, du_gate, *products = run_kernel(
+            "pointwise_attention.h",
+            f"jvan::attention_out_backward({_MAP}, {_pointers(14)}, {_pointers(7, 'out')});",
+            [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep],
+            [x.shape, x.shape, w2.shape, b2.shape, w3.shape, b3.shape, scale.shape],
+        )
+        remote = _depthwise_gradients(a_local, w_remote, b_remote, da, self.dilation)
+        da_local = _convolve(da, w_remote, b_remote, self.dilation, reverse=True)
+        local = _depthwise_gradients(u, w_local, b_local, da_local, 1)
+        du = _convolve(da_local, w_local, b_local, 1, reverse=True)
+        dnormal, dw1, db1, sums = run_kernel(
+            "pointwise_attention.h",
+            f"jvan::attention_in_backward({_MAP}, {_pointers(12)}, {_pointers(4, 'out')});",
+            [dout, du, du_gate, p, x, *self.norm, w1, scale, keep],
+            [x.shape, w1.shape, b1.shape, (2, x.shape[-1])],
+        )
+        mean, rstd, gamma, _ = self.norm
+        dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
+        return (dx, sums[1], sums[0], dw1, db1, *local, *remote, *products, *[None] * 5)
+
+
+def _depthwise_gradients(x, weight, bias, dy, dilation):
+    source = (
+        "jvan::depthwise_batch_gradients(in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, dilation, "
+        "in0_p, in2_p, out0_p, out1_p);"
+    )
+    shapes = [weight.shape, bias.shape]
+    return run_kernel("depthwise_backward.h", source, [x, weight, dy], shapes, {"dilation": dilation})
+
+
+def _pointers(count, kind="in"):
+    return ", ".join(f"{kind}{i}_p" for i in range(count))

@@ -1,0 +1,60 @@
+"""The convolutional feed-forward half of a block in training: BatchNorm, layer scale, drop path and residual with it."""
+
+from __future__ import annotations
+
+import jittor as jt
+from jittor import nn
+
+from ._jit import can_run, run_kernel
+from .depthwise import depthwise_ref
+from .norm import batch_norm_gradient
+from .pointwise import pointwise_ref
+
+_MAP = "jvan::FeedForward{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in5_shape0}"
+_INPUT = "jvan::FeedForwardInput{" + ", ".join(f"in{i}_p" for i in range(13)) + "}"
+
+
+def feed_forward(x, norm, fc1, dw, fc2, scale, keep):
+    """x + keep·scale·fc2(gelu(dw(fc1(norm(x))))).
+
+    x: (N, H, W, C); norm: ops.norm.Norm; fc1: weight (D, C, 1, 1) and bias (D,); dw: (D, 1, 3, 3) and (D,);
+    fc2: (C, D, 1, 1) and (C,); scale: (C,); keep: (N,), drop path's factors -> (like x, mean (C,), var (C,)):
+    the output and the statistics that norm used.
+    """
+    can = can_run(x, norm.weight, *fc1, *dw, *fc2, scale, keep) and dw[0].shape[2] == 3
+    return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep)
+
+
+def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep):
+    normal, mean, var = norm.ref(x)
+    hidden = nn.gelu(depthwise_ref(pointwise_ref(normal, *fc1), *dw))
+    return x + scale * pointwise_ref(hidden, *fc2) * keep.reshape((-1, 1, 1, 1)), mean, var
+
+
+def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep):
+    """By `kernels/pointwise_feed_forward.h`: float32 on the CPU. Keeps x alone for the backward pass."""
+    mean, var, rstd = norm.statistics(x)
+    out = _FeedForward.apply(
+        x, norm.weight, norm.bias, *fc1, *dw, *fc2, scale, keep.stop_grad(), mean, rstd, norm.constant
+    )
+    return out, mean, var
+
+
+class _FeedForward(jt.Function):
+    def execute(self, x, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep, mean, rstd, constant):
+        self.inputs = [x, mean, rstd, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep]
+        self.constant = constant
+        source = f"jvan::feed_forward({_MAP}, {_INPUT}, out0_p);"
+        return run_kernel("pointwise_feed_forward.h", source, self.inputs, [x.shape])[0]
+
+    def grad(self, dout):
+        x, mean, rstd, gamma, _beta, *layers, scale, _keep = self.inputs
+        outputs = ", ".join(f"out{i}_p" for i in range(9))
+        dnormal, *products, dscale, sums = run_kernel(
+            "pointwise_feed_forward.h",
+            f"jvan::feed_forward_backward({_MAP}, {_INPUT}, in13_p, {{{outputs}}});",
+            [*self.inputs, dout],
+            [x.shape, *(v.shape for v in layers), scale.shape, (2, x.shape[-1])],
+        )
+        dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
+        return (dx, sums[1], sums[0], *products, dscale, *[None] * 4)

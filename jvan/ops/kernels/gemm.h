@@ -1,0 +1,122 @@
+// A 1×1 layer with what follows it: to = after(from · weights + bias [+ scale·residual]), in one pass.
+//
+// Maps lie in blocks of 32 channels: channel c of pixel m at [c / 32][m][c % 32]. A pixel's block is two cache lines
+// whatever the width of the map, so that neither a product's rows nor a depthwise kernel's columns lie a power of two
+// apart, which a cache of few ways punishes. Channels past the last are zeros, made by zero weights.
+#pragma once
+
+# include "vector.h"
+
+namespace jvan {
+namespace {
+
+constexpr int BLOCK = 32;
+// Accumulators of ROWS × 2 vectors, two vectors of weights, and what is left for the broadcast values.
+constexpr int ROWS = REGISTERS == 32 ? 12 : 6;
+constexpr int COLUMNS = 2 * LANES;
+static_assert(BLOCK % COLUMNS == 0, "a block of channels is a whole number of register tiles");
+
+// Loops over registers: unrolled before the compiler decides what lies in memory.
+#define JVAN_UNROLL _Pragma("GCC unroll 32")
+
+enum After { NOTHING, GELU, TIMES, PLUS, TIMES_SIGMOID };  // what becomes of a sum; the last three meet `gate`
+
+struct Product {
+    const float* from;  // value k of row m at from[m·row + (k / chunk)·chunk_stride + k % chunk]
+    long row, chunk_stride;
+    int chunk, depth;
+    const float* weights;  // panels of (a multiple of) depth × 32
+    long panel;            // from one panel to the next
+    const float* bias;     // null: 0
+    const float* residual; // null: none; in blocks as `to`, which it may be
+    const float* scale;    // null: 1
+    const float* gate;     // in blocks as `to`
+    float* to;
+    long to_block;  // from one block of 32 channels to the next, in `to`, `residual` and `gate`
+    After after;
+};
+
+inline Product product(const float* from, long from_block, int blocks, const float* weights, const float* bias, float* to,
+                       long to_block, After after = NOTHING) {
+    return {from, BLOCK, from_block, BLOCK, blocks * BLOCK, weights, long(blocks) * BLOCK * BLOCK, bias, nullptr, nullptr, nullptr, to, to_block, after};
+}
+
+template <int M>
+inline void tile(const Product& p, long m, int panel, int column) {
+    constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
+    const float* rows[GROUPS];
+    JVAN_UNROLL for (int g = 0; g < GROUPS; g++) rows[g] = p.from + (m + 3 * g) * p.row;
+    long offset = panel * p.to_block + m * BLOCK + column;
+    vec sum[M][2];
+    vec bias[2] = {};
+    if (p.bias)
+        JVAN_UNROLL for (int v = 0; v < 2; v++) bias[v] = load(p.bias + panel * BLOCK + column + v * LANES);
+    JVAN_UNROLL for (int i = 0; i < M; i++)
+        JVAN_UNROLL for (int v = 0; v < 2; v++) sum[i][v] = bias[v];
+    const float* weights = p.weights + panel * p.panel + column;
+    const long row = p.row;
+    for (int done = 0; done < p.depth; done += p.chunk) {
+        int count = p.depth - done < p.chunk ? p.depth - done : p.chunk;
+        for (int k = 0; k < count; k++, weights += BLOCK) {
+            vec w0 = load(weights), w1 = load(weights + LANES);
+            JVAN_UNROLL for (int i = 0; i < M; i++) {
+                float value = rows[i / 3][k + (i % 3) * row];
+                sum[i][0] += value * w0;
+                sum[i][1] += value * w1;
+            }
+        }
+        JVAN_UNROLL for (int g = 0; g < GROUPS; g++) rows[g] += p.chunk_stride;
+    }
+    // The residual is the larger: added first, it would make every product that follows round to its own last place.
+    if (p.residual) {
+        vec scale[2] = {splat(1), splat(1)};
+        if (p.scale)
+            JVAN_UNROLL for (int v = 0; v < 2; v++) scale[v] = load(p.scale + panel * BLOCK + column + v * LANES);
+        JVAN_UNROLL for (int i = 0; i < M; i++)
+            JVAN_UNROLL for (int v = 0; v < 2; v++)
+                sum[i][v] += load(p.residual + offset + i * BLOCK + v * LANES) * scale[v];
+    }
+    float* to = p.to + offset;
+    JVAN_UNROLL for (int i = 0; i < M; i++)
+        JVAN_UNROLL for (int v = 0; v < 2; v++) store(to + i * BLOCK + v * LANES, sum[i][v]);
+}
+
+template <class F>
+inline void each(const Product& p, int panel, long begin, long end, F f) {
+    float* to = p.to + panel * p.to_block;
+    const float* gate = p.gate ? p.gate + panel * p.to_block : to;
+    for (long i = begin * BLOCK; i < end * BLOCK; i += LANES) store(to + i, f(load(to + i), load(gate + i)));
+}
+
+inline void finish(const Product& p, int panel, long begin, long end) {
+    switch (p.after) {
+        case NOTHING: return;
+        case GELU: return each(p, panel, begin, end, [](vec x, vec) { return gelu(x); });
+        case TIMES: return each(p, panel, begin, end, [](vec x, vec u) { return x * u; });
+        case PLUS: return each(p, panel, begin, end, [](vec x, vec u) { return x + u; });
+        case TIMES_SIGMOID: return each(p, panel, begin, end, [](vec x, vec u) { return u / (1 + exp(-x)); });
+    }
+}
+
+typedef void (*Tile)(const Product&, long, int, int);
+constexpr Tile TILES[12] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>,  tile<6>,
+                            tile<ROWS < 7 ? 6 : 7>, tile<ROWS < 8 ? 6 : 8>, tile<ROWS < 9 ? 6 : 9>,
+                            tile<ROWS < 10 ? 6 : 10>, tile<ROWS < 11 ? 6 : 11>, tile<ROWS < 12 ? 6 : 12>};
+
+// Rows [begin, end) of panels [first, last). Rows are shared out evenly: 49 are 10 + 10 + 10 + 10 + 9.
+inline void multiply(const Product& p, long begin, long end, int first, int last) {
+    long count = end - begin;
+    if (count <= 0) return;
+    long tiles = (count + ROWS - 1) / ROWS;
+    for (int panel = first; panel < last; panel++) {
+        for (long t = 0, m = begin; t < tiles; t++) {
+            long next = begin + count * (t + 1) / tiles;
+            for (int column = 0; column < BLOCK; column += COLUMNS) TILES[next - m - 1](p, m, panel, column);
+            finish(p, panel, m, next);
+            m = next;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace jvan

@@ -1,0 +1,225 @@
+// BatchNorm and LayerNorm of channels-last maps, as rows of C channels.
+#pragma once
+
+# include "pointwise_product.h"
+
+#include <cmath>
+
+namespace jvan {
+namespace {
+
+// (x - mean)·scale + shift, each PANEL-padded.
+struct Affine {
+    const float *mean, *rstd, *scale, *shift;
+};
+
+// From the four vectors of C that the operators take; occupies slots [slot, slot + 4) of `scratch`.
+inline Affine affine(const float* mean, const float* rstd, const float* gamma, const float* beta, int64_t chans,
+                     Scratch& scratch, int slot) {
+    const int64_t size = padded(chans);
+    float* scale = scratch.zeros(slot + 2, size);
+    for (int64_t c = 0; c < chans; c++) scale[c] = rstd[c] * gamma[c];
+    return {padded_copy(mean, chans, scratch.get(slot, size)), padded_copy(rstd, chans, scratch.get(slot + 1, size)),
+            scale, padded_copy(beta, chans, scratch.get(slot + 3, size))};
+}
+
+JVAN_INLINE vec apply(const Affine& norm, vec x, int64_t c) {
+    return (x - load(norm.mean + c)) * load(norm.scale + c) + load(norm.shift + c);
+}
+
+// Strip to strip.
+inline void normalise(const Affine& norm, Rows x, int64_t rows, int64_t chans, float* to, int64_t pitch) {
+    for_each_vector(rows, chans, [&](int64_t i, int64_t c) { store(to + i * pitch + c, apply(norm, load(x.a + i * x.row + c), c)); });
+}
+
+// sum[c] += Σ dy; product[c] += Σ dy·(x - mean)·rstd: what the gradients of a normalisation are made of.
+inline void add_norm_sums(const Affine& norm, Rows dy, Rows x, int64_t rows, int64_t chans, float* sum, float* product) {
+    for (int64_t c = 0; c < chans; c += LANES) {
+        const vec mean = load(norm.mean + c);
+        vec s[2] = {}, p[2] = {};
+        for (int64_t i = 0; i < rows; i++) {
+            const vec g = load(dy.a + i * dy.row + c);
+            s[i & 1] += g;
+            p[i & 1] += g * (load(x.a + i * x.row + c) - mean);
+        }
+        store(sum + c, load(sum + c) + (s[0] + s[1]));
+        store(product + c, load(product + c) + (p[0] + p[1]) * load(norm.rstd + c));
+    }
+}
+
+// Adds a block of rows to mean and squares (Σ(x - mean)²), in double, by the rule for the union of two samples.
+inline void add_to_statistics(Rows x, int64_t rows, int64_t chans, int64_t before, double* mean, double* squares) {
+    for (int64_t c = 0; c < chans; c += LANES) {
+        vec sum[2] = {}, square[2] = {};
+        for (int64_t i = 0; i < rows; i++) sum[i & 1] += load(x.a + i * x.row + c);
+        const vec middle = (sum[0] + sum[1]) / float(rows);
+        vec rest[2] = {};  // what rounding left in `middle`
+        for (int64_t i = 0; i < rows; i++) {
+            const vec away = load(x.a + i * x.row + c) - middle;
+            rest[i & 1] += away;
+            square[i & 1] += away * away;
+        }
+        const vec excess = (rest[0] + rest[1]) / float(rows), total = square[0] + square[1];
+        for (int64_t lane = 0; lane < LANES && c + lane < chans; lane++) {
+            const double block = double(middle[lane]) + excess[lane], delta = block - mean[c + lane];
+            const double weight = double(rows) / (before + rows);
+            mean[c + lane] += delta * weight;
+            squares[c + lane] += double(total[lane]) - double(excess[lane]) * excess[lane] * rows + delta * delta * before * weight;
+        }
+    }
+}
+
+// Mean and (biased) variance of each channel over the rows, in one pass over memory.
+inline void batch_statistics(const float* x, int64_t rows, int64_t chans, float* mean, float* var) {
+    const int64_t block = 64, blocks = (rows + block - 1) / block, threads = omp_get_max_threads();
+    std::vector<double> means(threads * chans), squares(threads * chans);
+    std::vector<int64_t> counts(threads);
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        const int64_t me = omp_get_thread_num();
+        float* copy = own.get(0, block * pitch_of(chans));
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t begin = b * block, count = std::min(block, rows - begin);
+            const Rows strip = strip_of(x + begin * chans, count, chans, copy);
+            add_to_statistics(strip, count, chans, counts[me], &means[me * chans], &squares[me * chans]);
+            counts[me] += count;
+        }
+    }
+    for (int64_t c = 0; c < chans; c++) {
+        double m = 0, s = 0;
+        int64_t before = 0;
+        for (int64_t t = 0; t < threads; t++) {
+            if (!counts[t]) continue;
+            const double delta = means[t * chans + c] - m, weight = double(counts[t]) / (before + counts[t]);
+            s += squares[t * chans + c] + delta * delta * before * weight;
+            m += delta * weight;
+            before += counts[t];
+        }
+        mean[c] = m, var[c] = s / rows;
+    }
+}
+
+inline void batch_norm_forward(int64_t rows, int64_t chans, const float* x, const float* mean, const float* rstd,
+                               const float* gamma, const float* beta, float* y) {
+    static Scratch shared;
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
+    const Strips strips(rows, chans);
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < strips.count; s++) {
+        const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+        static thread_local Scratch own;
+        const Rows from = strip_of(x + begin * chans, count, chans, own.get(0, strips.longest() * pitch_of(chans)));
+        store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return apply(norm, load(from.a + i * from.row + c), c); });
+    }
+}
+
+// sums (2, C): of dy, and of dy·x̂.
+inline void batch_norm_sums(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
+                            const float* rstd, float* sums) {
+    static Scratch shared;
+    const int64_t pitch = pitch_of(chans), width = padded(chans);
+    const Affine norm = affine(mean, rstd, rstd, rstd, chans, shared, 0);
+    const Strips strips(rows, chans);
+    Partial partial;
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        float* mine = own.zeros(0, 2 * width);
+        float *dy_copy = own.get(1, strips.longest() * pitch), *x_copy = own.get(2, strips.longest() * pitch);
+        partial.is(mine);
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < strips.count; s++) {
+            const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+            add_norm_sums(norm, strip_of(dy + begin * chans, count, chans, dy_copy),
+                          strip_of(x + begin * chans, count, chans, x_copy), count, chans, mine, mine + width);
+        }
+        partial.sum(sums, 2, chans, width);
+    }
+}
+
+// dx = [residual +] scale·(dy - mean(dy) - x̂·mean(dy·x̂)), without the means where the statistics are constants.
+// sums: as batch_norm_sums makes them. residual may be null.
+inline void batch_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
+                                const float* rstd, const float* gamma, const float* sums, const float* residual,
+                                bool constant, float* dx) {
+    static Scratch shared;
+    const Affine norm = affine(mean, rstd, gamma, rstd, chans, shared, 0);
+    const int64_t width = padded(chans), pitch = pitch_of(chans);
+    float *level = shared.zeros(4, width), *slope = shared.zeros(5, width);
+    for (int64_t c = 0; c < chans && !constant; c++)
+        level[c] = sums[c] / rows, slope[c] = sums[chans + c] / rows * rstd[c];
+    const Strips strips(rows, chans);
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < strips.count; s++) {
+        static thread_local Scratch own;
+        const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin, at = begin * chans;
+        const Rows from = strip_of(x + at, count, chans, own.get(0, strips.longest() * pitch));
+        const Rows grad = strip_of(dy + at, count, chans, own.get(1, strips.longest() * pitch));
+        auto result = [&](int64_t i, int64_t c) {
+            const vec away = load(from.a + i * from.row + c) - load(norm.mean + c);
+            return load(norm.scale + c) * (load(grad.a + i * grad.row + c) - load(level + c) - away * load(slope + c));
+        };
+        if (!residual) {
+            store_strip(dx + at, count, chans, result);
+        } else {
+            const Rows base = strip_of(residual + at, count, chans, own.get(2, strips.longest() * pitch));
+            store_strip(dx + at, count, chans, [&](int64_t i, int64_t c) { return load(base.a + i * base.row + c) + result(i, c); });
+        }
+    }
+}
+
+// Mean and 1 / sqrt(var + eps) of the first `chans` of a PANEL-padded row.
+inline void row_statistics(const float* row, int64_t chans, float eps, float& mean, float& rstd) {
+    float sum = 0, square = 0;
+    for (int64_t c = 0; c < chans; c++) sum += row[c];
+    mean = sum / chans;
+    for (int64_t c = 0; c < chans; c++) square += (row[c] - mean) * (row[c] - mean);
+    rstd = 1 / std::sqrt(square / chans + eps);
+}
+
+// eps: an array of one.
+inline void layer_norm_forward(int64_t rows, int64_t chans, const float* x, const float* weight, const float* bias,
+                               const float* eps, float* y) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const float* from = x + i * chans;
+        float mean, rstd;
+        row_statistics(from, chans, *eps, mean, rstd);
+        for (int64_t c = 0; c < chans; c++) y[i * chans + c] = (from[c] - mean) * rstd * weight[c] + bias[c];
+    }
+}
+
+// dx = (dy·w - mean(dy·w) - x̂·mean(dy·w·x̂))·rstd; dw = Σ dy·x̂; db = Σ dy
+inline void layer_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* weight,
+                                const float* eps, float* dx, float* dw, float* db) {
+    Partial partial;
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        float* sums = own.zeros(0, 2 * chans);
+        partial.is(sums);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const float *from = x + i * chans, *grad = dy + i * chans;
+            float mean, rstd, level = 0, slope = 0;
+            row_statistics(from, chans, *eps, mean, rstd);
+            for (int64_t c = 0; c < chans; c++) {
+                const float normal = (from[c] - mean) * rstd;
+                level += grad[c] * weight[c];
+                slope += grad[c] * weight[c] * normal;
+                sums[c] += grad[c] * normal;
+                sums[chans + c] += grad[c];
+            }
+            level /= chans, slope /= chans;
+            for (int64_t c = 0; c < chans; c++)
+                dx[i * chans + c] = (grad[c] * weight[c] - level - (from[c] - mean) * rstd * slope) * rstd;
+        }
+        partial.sum(dw, 1, chans, 0);
+        partial.sum(db, 1, chans, 0, chans);
+    }
+}
+
+}  // namespace
+}  // namespace jvan

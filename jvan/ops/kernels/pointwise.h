@@ -1,0 +1,58 @@
+// A 1×1 layer: y = x·Wᵀ + b over rows of channels, and its gradients in one pass.
+#pragma once
+
+# include "pointwise_product.h"
+
+namespace jvan {
+namespace {
+
+// x (rows, depth), weight (chans, depth), bias (chans) → y (rows, chans)
+inline void pointwise(int64_t rows, int64_t depth, int64_t chans, const float* x, const float* weight,
+                      const float* bias, float* y) {
+    static Scratch shared;
+    const int64_t width = padded(chans), pitch = pitch_of(chans);
+    float* panels = shared.get(0, width * depth);
+    pack_panels(weight, 1, depth, depth, chans, nullptr, panels);
+    const float* start = padded_copy(bias, chans, shared.get(1, width));
+    const Strips strips(rows, std::max(chans, depth));
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < strips.count; s++) {
+        static thread_local Scratch own;
+        const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+        float* sums = own.get(0, strips.longest() * pitch);
+        multiply({x + begin * depth, depth}, count, whole(panels, depth), width, Result(sums, pitch, start));
+        store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(sums + i * pitch + c); });
+    }
+}
+
+inline void pointwise_backward(int64_t rows, int64_t depth, int64_t chans, const float* dy, const float* x,
+                               const float* weight, float* dx, float* dw, float* db) {
+    static Scratch shared;
+    const int64_t width = padded(depth), pitch = pitch_of(depth), out_pitch = pitch_of(chans);
+    float* panels = shared.get(0, width * chans);
+    pack_panels(weight, depth, 1, chans, depth, nullptr, panels);
+    const Strips strips(rows, std::max(chans, depth));
+    Partial part, part_bias;
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        float *sum = own.zeros(0, chans * width), *bias_sum = own.zeros(1, padded(chans));
+        float* result = own.get(2, strips.longest() * pitch);
+        part.is(sum), part_bias.is(bias_sum);
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < strips.count; s++) {
+            const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+            const Rows top = strip_of(dy + begin * chans, count, chans, own.get(3, strips.longest() * out_pitch));
+            const Rows from = strip_of(x + begin * depth, count, depth, own.get(4, strips.longest() * pitch));
+            multiply_transposed(top, chans, from, width, count, sum, width);
+            add_columns(top, count, padded(chans), bias_sum);
+            multiply(top, count, whole(panels, chans), width, Result(result, pitch));
+            store_strip(dx + begin * depth, count, depth, [&](int64_t i, int64_t c) { return load(result + i * pitch + c); });
+        }
+        part.sum(dw, chans, depth, width);
+        part_bias.sum(db, 1, chans, 0);
+    }
+}
+
+}  // namespace
+}  // namespace jvan

@@ -1,0 +1,257 @@
+// Matrix products of strips of pixels in scratch memory, one thread each: what the training operators are made of.
+//
+// A strip holds pixels row by row, `pitch` floats apart, its channels filled up with zeros to whole panels. Weights are
+// packed in panels of two vectors of columns, padded with zeros likewise.
+#pragma once
+
+# include "vector.h"
+
+#include <algorithm>
+#include <omp.h>
+#include <vector>
+
+namespace jvan {
+namespace {
+
+// Accumulators of TALL × 2 vectors, two vectors of weights, and what is left for the broadcast values.
+constexpr int TALL = REGISTERS == 32 ? 12 : 6;
+constexpr int PANEL = 2 * LANES;
+
+inline int64_t padded(int64_t chans) { return (chans + PANEL - 1) / PANEL * PANEL; }
+// Rows whose distance is a large power of two displace each other in a cache of few ways.
+inline int64_t pitch_of(int64_t chans) { return padded(chans) + (padded(chans) % 128 ? 0 : LANES); }
+
+// Buffers that are kept from call to call: fresh pages cost more than most arithmetic on them.
+struct Scratch {
+    struct Slot {
+        std::vector<float> memory;
+        float* data = nullptr;
+    } slots[16];
+
+    float* get(int slot, int64_t floats) {
+        Slot& s = slots[slot];
+        if (int64_t(s.memory.size()) < floats + 16) {
+            s.memory.clear();
+            s.memory.resize(floats + 16);
+            s.data = s.memory.data() + (64 - reinterpret_cast<uintptr_t>(s.memory.data()) % 64) % 64 / sizeof(float);
+        }
+        return s.data;
+    }
+    float* zeros(int slot, int64_t floats) {
+        float* data = get(slot, floats);
+        std::fill(data, data + floats, 0.0f);
+        return data;
+    }
+};
+
+// Cuts `count` into pieces of at most `most`, evenly: 49 rows are 10 + 10 + 10 + 10 + 9, not 4 × 12 + 1.
+template <class F>
+JVAN_INLINE void evenly(int64_t count, int64_t most, F f) {
+    const int64_t pieces = (count + most - 1) / most;
+    for (int64_t i = 0, begin = 0; i < pieces; i++) {
+        const int64_t end = count * (i + 1) / pieces;
+        f(begin, int(end - begin));
+        begin = end;
+    }
+}
+
+// b(k, n) = from[k·k_step + n·n_step] · scale[k], in panels; scale may be null.
+inline void pack_panels(const float* from, int64_t k_step, int64_t n_step, int64_t depth, int64_t columns,
+                        const float* scale, float* to) {
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < columns; first += PANEL)
+        for (int64_t k = 0; k < depth; k++) {
+            const float* row = from + k * k_step + first * n_step;
+            float* panel = to + first * depth + k * PANEL;
+            const float factor = scale ? scale[k] : 1.0f;
+            for (int64_t n = 0; n < PANEL; n++) panel[n] = first + n < columns ? row[n * n_step] * factor : 0.0f;
+        }
+}
+
+struct Rows {
+    const float* a;  // a(i, k) at a[i·row + k], transposed: a[i + k·row]
+    int64_t row;
+};
+
+struct Result {
+    float* c;
+    int64_t row;
+    const float* bias;     // what the sums start from, PANEL-padded; null: 0
+    bool add;              // to what c holds
+    const int32_t* place;  // row i goes to row place[i] of c; null: to row i
+
+    Result(float* c, int64_t row, const float* bias = nullptr, bool add = false, const int32_t* place = nullptr)
+        : c(c), row(row), bias(bias), add(add), place(place) {}
+
+    float* at(int64_t i) const { return c + (place ? place[i] : i) * row; }
+};
+
+// c[0..M) × one panel (+)= a · b, where row k of b lies at b + k·b_row.
+template <int M, bool TRANSPOSED>
+void product_tile(Rows from, int64_t i, const float* b, int64_t b_row, int64_t depth, const Result& to, int64_t n) {
+    constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
+    const float* rows[GROUPS];
+    const int64_t step = from.row;
+    for (int g = 0; g < GROUPS; g++) rows[g] = TRANSPOSED ? from.a + i + 3 * g : from.a + (i + 3 * g) * step;
+    vec sum[M][2];
+    const vec start0 = to.bias ? load(to.bias + n) : vec{}, start1 = to.bias ? load(to.bias + n + LANES) : vec{};
+    for (int r = 0; r < M; r++) sum[r][0] = start0, sum[r][1] = start1;
+    for (int64_t k = 0; k < depth; k++, b += b_row) {
+        const vec b0 = load(b), b1 = load(b + LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < M; r++) {
+            const float value = TRANSPOSED ? rows[0][k * step + r] : rows[r / 3][k + (r % 3) * step];
+            sum[r][0] += value * b0;
+            sum[r][1] += value * b1;
+        }
+    }
+    for (int r = 0; r < M; r++) {
+        float* c = to.at(i + r) + n;
+        store(c, to.add ? load(c) + sum[r][0] : sum[r][0]);
+        store(c + LANES, to.add ? load(c + LANES) + sum[r][1] : sum[r][1]);
+    }
+}
+
+template <bool TRANSPOSED>
+JVAN_INLINE void product_tiles(int rows, Rows from, int64_t i, const float* b, int64_t b_row, int64_t depth,
+                               const Result& to, int64_t n) {
+    switch (rows) {
+#define JVAN_TILE(M) \
+    case M: return product_tile<(M <= TALL ? M : 1), TRANSPOSED>(from, i, b, b_row, depth, to, n);
+        JVAN_TILE(1) JVAN_TILE(2) JVAN_TILE(3) JVAN_TILE(4) JVAN_TILE(5) JVAN_TILE(6)
+        JVAN_TILE(7) JVAN_TILE(8) JVAN_TILE(9) JVAN_TILE(10) JVAN_TILE(11) JVAN_TILE(12)
+#undef JVAN_TILE
+    }
+}
+
+// Weights of `depth` × any number of columns, `step` floats from one panel to the next: more than depth · PANEL where
+// they are some rows of a deeper matrix.
+struct Panels {
+    const float* b;
+    int64_t depth, step;
+};
+
+// Packed weights: from row k0 on, from column n0 on (a multiple of PANEL), of a matrix that was `packed_depth` deep.
+inline Panels part(const float* packed, int64_t packed_depth, int64_t k0, int64_t n0, int64_t depth) {
+    return {packed + n0 * packed_depth + k0 * PANEL, depth, packed_depth * PANEL};
+}
+inline Panels whole(const float* packed, int64_t depth) { return part(packed, depth, 0, 0, depth); }
+
+// c (rows × columns) = bias + a (rows × depth) · b
+inline void multiply(Rows from, int64_t rows, const Panels& panels, int64_t columns, const Result& to) {
+    const float* b = panels.b;
+    for (int64_t n = 0; n < columns; n += PANEL, b += panels.step)
+        evenly(rows, TALL, [&](int64_t i, int count) {
+            product_tiles<false>(count, from, i, b, PANEL, panels.depth, to, n);
+        });
+}
+
+// c (x_chans × y_chans) += xᵀ · y over the rows of two strips: the gradient of a product's weights.
+inline void multiply_transposed(Rows x, int64_t x_chans, Rows y, int64_t y_chans, int64_t rows, float* c, int64_t c_row) {
+    const Result to(c, c_row, nullptr, true);
+    for (int64_t n = 0; n < y_chans; n += PANEL)
+        evenly(x_chans, TALL, [&](int64_t i, int count) {
+            product_tiles<true>(count, x, i, y.a + n, y.row, rows, to, n);
+        });
+}
+
+// sums[c] += Σ over rows of a strip.
+inline void add_columns(Rows from, int64_t rows, int64_t chans, float* sums) {
+    for (int64_t c = 0; c < chans; c += LANES) {
+        vec sum[4] = {};
+        int64_t i = 0;
+        for (; i + 4 <= rows; i += 4)
+            for (int k = 0; k < 4; k++) sum[k] += load(from.a + (i + k) * from.row + c);
+        for (; i < rows; i++) sum[0] += load(from.a + i * from.row + c);
+        store(sums + c, load(sums + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
+    }
+}
+
+// The rows of an array (…, C) as a strip: in place where its channels fill whole panels, else a copy filled up with zeros.
+inline Rows strip_of(const float* from, int64_t rows, int64_t chans, float* copy) {
+    if (chans == padded(chans)) return {from, chans};
+    const int64_t pitch = pitch_of(chans);
+    for (int64_t i = 0; i < rows; i++) {
+        std::copy(from + i * chans, from + (i + 1) * chans, copy + i * pitch);
+        std::fill(copy + i * pitch + chans, copy + i * pitch + padded(chans), 0.0f);
+    }
+    return {copy, pitch};
+}
+
+// Calls f(row, channel) for each vector of a strip.
+template <class F>
+JVAN_INLINE void for_each_vector(int64_t rows, int64_t chans, F f) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < chans; c += LANES) f(i, c);
+}
+
+// Writes f(row, channel) for each vector of a strip to an array (rows, C).
+template <class F>
+JVAN_INLINE void store_strip(float* to, int64_t rows, int64_t chans, F f) {
+    const int64_t whole = chans / LANES * LANES;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t c = 0; c < whole; c += LANES) store(to + i * chans + c, f(i, c));
+        if (whole < chans) store_tail(to + i * chans + whole, f(i, whole), int(chans - whole));
+    }
+}
+
+// A copy of `chans` numbers, zeros up to a whole panel.
+inline const float* padded_copy(const float* from, int64_t chans, float* to) {
+    std::copy(from, from + chans, to);
+    std::fill(to + chans, to + padded(chans), 0.0f);
+    return to;
+}
+
+// The rows of a map, cut into strips that a thread takes one by one: several that fit into the second-level cache
+// together, as many for each thread.
+struct Strips {
+    int64_t rows, count;
+
+    Strips(int64_t rows, int64_t chans) : rows(rows) {
+        const int64_t most = std::min<int64_t>(std::max<int64_t>(24576 / padded(chans) / TALL, 4), 16) * TALL;
+        const int64_t threads = omp_get_max_threads();
+        count = std::min((((rows + most - 1) / most + threads - 1) / threads) * threads, rows);
+    }
+    int64_t begin(int64_t i) const { return rows * i / count; }
+    int64_t longest() const { return (rows + count - 1) / count; }
+};
+
+// Sums over threads, always in the same order: a run repeats to the bit.
+struct Partial {
+    std::vector<const float*> parts = std::vector<const float*>(omp_get_max_threads());
+
+    void is(const float* mine) { parts[omp_get_thread_num()] = mine; }
+
+    // Called by all threads: to[i·chans + c] = Σ parts[offset + i·row + c].
+    void sum(float* to, int64_t rows, int64_t chans, int64_t row, int64_t offset = 0) const {
+        const int threads = omp_get_num_threads();
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t c = 0; c < chans; c++) {
+                float total = 0;
+                for (int t = 0; t < threads; t++) total += parts[t][offset + i * row + c];
+                to[i * chans + c] = total;
+            }
+    }
+};
+
+// Called by all threads: from dw = Σ e·vᵀ, db = Σ e and ds = Σ e·x̂, where out = … + s·(v·wᵀ + b + x̂), the gradients.
+//
+// That of s is Σ e·(w·v + b + x̂), for which the product w·v need not be made again.
+inline void finish_scaled(int64_t chans, int64_t depth, const float* w, const float* b, const float* s, float* dw,
+                          float* db, float* ds) {
+#pragma omp for schedule(static)
+    for (int64_t c = 0; c < chans; c++) {
+        float sum = b[c] * db[c];
+        for (int64_t k = 0; k < depth; k++) {
+            sum += w[c * depth + k] * dw[c * depth + k];
+            dw[c * depth + k] *= s[c];
+        }
+        ds[c] += sum;
+        db[c] *= s[c];
+    }
+}
+
+}  // namespace
+}  // namespace jvan

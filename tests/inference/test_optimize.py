@@ -1,0 +1,210 @@
+"""The fused network against the plain one and against the recordings of the original PyTorch code."""
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from jvan.inference import optimize, packing
+from jvan.inference.optimize import InferenceVAN, optimize_for_inference
+from jvan.models import build
+from jvan.models.loading import assign
+from jvan.ops import _jit
+from jvan.variants import VANConfig, variant_config
+from tests.models.recorded import error, network, picture, recording, section
+from weights_convert.random_state import SMALL, positions, random_state, stream
+
+BAR = 1e-5  # of the largest value
+WIDE = {"embed_dims": (32, 64, 40, 96), "depths": (1, 1, 2, 1), "mlp_ratios": (8, 4, 3, 2), "num_classes": 37}
+
+
+def plain_network(config: VANConfig, **options):
+    """Every tensor random, BatchNorm's statistics too."""
+    model = build(config, **options)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    state = random_state(shapes)
+    for name, shape in shapes.items():
+        if name.endswith("running_mean"):
+            state[name] = stream(name).standard_normal(shape)
+        elif name.endswith("running_var"):
+            state[name] = stream(name).uniform(0.5, 2, shape)
+    assign(model, state)
+    model.eval()
+    return model
+
+
+def pictures(*shape):
+    return jt.array(stream(str(shape)).standard_normal(shape).astype(np.float32))
+
+
+def fused(model):
+    """The operator itself: never the plain network that `optimize_for_inference` falls back to."""
+    return InferenceVAN(model)
+
+
+def compare(model, x, bar=BAR):
+    want = model(x).numpy()
+    assert np.abs(want).max() > 1e-3
+    assert error(fused(model)(x).numpy(), want) <= bar
+
+
+@pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])
+def test_recorded_logits_and_maps(arch):
+    golden = recording(arch)
+    model = fused(network(variant_config(arch), section(golden, "statistics/")))
+    for size in ("224x224", "193x257"):
+        logits, maps = model._run(picture(size), wanted=(0, 1, 2, 3), logits=True)
+        assert error(logits.numpy(), golden[f"{size}/logits"]) <= 1e-4
+        for i, values in enumerate(maps, start=1):
+            key = f"{size}/stage{i}"
+            assert tuple(values.shape) == tuple(golden[f"{key}/shape"])
+            sample = values.numpy().ravel()[positions(key, values.numel())]
+            assert np.abs(sample - golden[f"{key}/values"]).max() <= 1e-4 * golden[f"{key}/max"], key
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 224, 224), (2, 3, 193, 257)])
+def test_the_plain_b0(shape):
+    compare(plain_network(variant_config("van_b0")), pictures(*shape))
+
+
+@pytest.mark.parametrize("width", [None, 32, 16], ids=["processor's", "AVX2", "128 bits"])
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_vector_widths_and_threads(monkeypatch, width, threads):
+    monkeypatch.setattr(_jit, "vector_bytes", width)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    compare(plain_network(VANConfig(**WIDE)), pictures(2, 3, 75, 101))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_hidden_maps_in_pieces(monkeypatch, threads):
+    monkeypatch.setattr(packing, "CACHE", 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    compare(plain_network(VANConfig(**{**WIDE, "mlp_ratios": (5, 4, 6, 3)})), pictures(1, 3, 130, 101))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 17])
+def test_batches(count):
+    model = fused(plain_network(VANConfig(**WIDE)))
+    x = pictures(count, 3, 64, 64)
+    together = model(x).numpy()
+    for i in range(count):
+        assert error(model(x[i : i + 1]).numpy(), together[i : i + 1]) <= BAR
+    assert len({row.tobytes() for row in together}) == count
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 57), (193, 257), (1, 1), (20, 500)])
+@pytest.mark.parametrize("widths", [SMALL, WIDE], ids=["small", "wide"])
+def test_sizes(size, widths):
+    compare(plain_network(VANConfig(**widths)), pictures(1, 3, *size))
+
+
+@pytest.mark.parametrize("gate", ["multiply", "add", "none", "sigmoid"])
+@pytest.mark.parametrize("parts", [("dw", "dw_d", "pw"), ("dw", "dw_d"), ("dw_d", "pw"), ("dw", "pw"), ("pw",)])
+def test_ablations(parts, gate):
+    compare(plain_network(VANConfig(**SMALL, lka_parts=parts, gate=gate)), pictures(1, 3, 70, 49))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel_size": 7}, {"kernel_size": 14, "dilation": 2}, {"kernel_size": 28, "dilation": 4},
+        {"kernel_size": 12, "dilation": 2}, {"kernel_size": 5, "dilation": 1}, {"in_chans": 1}, {"in_chans": 5},
+        {"stem_stride": 2}, {"num_classes": 0}, {"norm_eps": 1e-3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_constructor_arguments(changes):
+    config = VANConfig(**{**SMALL, **changes})
+    compare(plain_network(config), pictures(2, config.in_chans, 65, 48))
+
+
+@pytest.mark.parametrize("indices", [(0, 1, 2, 3), (2,), (3, 1)])
+def test_features(indices):
+    model = plain_network(VANConfig(**WIDE), out_indices=indices)
+    x = pictures(2, 3, 75, 101)
+    maps, fast = model(x), fused(model)
+    assert fast.feature_info == model.feature_info and fast.out_indices == indices
+    found = fast(x)
+    assert len(found) == len(maps)
+    for ours, theirs in zip(found, maps):
+        assert error(ours.numpy(), theirs.numpy()) <= BAR
+
+
+def test_the_parts_of_a_call():
+    model = plain_network(VANConfig(**SMALL))
+    fast, x = fused(model), pictures(2, 3, 64, 64)
+    features = fast.forward_features(x)
+    assert error(features.numpy(), model.forward_features(x).numpy()) <= BAR
+    assert error(fast.forward_head(features).numpy(), fast(x).numpy()) <= BAR
+    for name in ("in_chans", "num_features", "num_classes", "feature_info", "metadata", "pretrained_cfg"):
+        assert getattr(fast, name) == getattr(model, name)
+    assert fast.get_classifier().weight.shape == model.head.weight.shape
+
+
+def test_it_is_a_copy_and_does_not_train():
+    model = plain_network(VANConfig(**SMALL))
+    fast, x = optimize_for_inference(model), pictures(1, 3, 64, 64)
+    assert type(fast) is InferenceVAN
+    before = fast(x).numpy()
+    for parameter in model.parameters():
+        parameter.assign(parameter * 2)
+    np.testing.assert_array_equal(fast(x).numpy(), before)
+    with pytest.raises(RuntimeError, match="inference alone"):
+        fast.train()
+
+
+def test_a_training_model_is_taken_as_in_eval_mode():
+    model = plain_network(VANConfig(**SMALL), drop_rate=0.5, drop_path_rate=0.5)
+    model.train()
+    fast, x = fused(model), pictures(2, 3, 64, 64)
+    assert model.is_training()
+    found = fast(x).numpy()
+    model.eval()
+    assert error(found, model(x).numpy()) <= BAR
+
+
+@pytest.mark.parametrize(("x", "says"), [((1, 4, 64, 64), "takes"), ((3, 64, 64), "takes"), ((0, 3, 64, 64), "takes")])
+def test_wrong_inputs(x, says):
+    with pytest.raises(ValueError, match=says):
+        fused(plain_network(VANConfig(**SMALL)))(jt.zeros(x))
+
+
+def test_what_it_cannot_take():
+    with pytest.raises(TypeError, match="takes a VAN"):
+        optimize_for_inference(jt.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="float8"):
+        optimize_for_inference(plain_network(VANConfig(**SMALL)), dtype="float8")
+
+
+class Mean(jt.nn.Module):
+    def __init__(self, dim):
+        pass
+
+    def execute(self, x):
+        return x * x.mean()
+
+
+def test_a_foreign_attention_stays_plain_and_says_so():
+    from jvan.models import VAN
+
+    model = VAN(SMALL["embed_dims"], SMALL["depths"], num_classes=3, lka=Mean)
+    model.train()
+    with pytest.warns(UserWarning, match="Mean"):
+        plain = optimize_for_inference(model)
+    assert model.is_training() and not plain.is_training()
+    x = pictures(1, 3, 64, 64)
+    model.eval()
+    np.testing.assert_array_equal(plain(x).numpy(), model(x).numpy())
+
+
+def test_without_kernels_it_stays_plain_and_says_so(monkeypatch):
+    monkeypatch.setenv(_jit.SWITCH, "0")
+    model = plain_network(VANConfig(**SMALL))
+    with pytest.warns(UserWarning, match=_jit.SWITCH):
+        assert type(optimize_for_inference(model)) is type(model)
+
+
+def test_few_plans_are_kept():
+    fast = fused(plain_network(VANConfig(**SMALL)))
+    for side in range(32, 32 + optimize.PLANS + 5):
+        fast(pictures(1, 3, side, 32)).sync()
+    assert len(fast._plans) == optimize.PLANS
