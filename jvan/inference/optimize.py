@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
+import subprocess
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 
 import jittor as jt
 import numpy as np
@@ -16,7 +19,7 @@ from ..ops import _jit
 from .packing import make_plan, pack_weights
 from .structure import Unknown, sizes_of
 
-DTYPES = ("float32",)
+DTYPES = ("float32", "bfloat16")
 PLANS = 16  # input shapes whose plans are kept
 SOURCE = """
 jvan::Outputs outputs = {out0_p, {out1_p, out2_p, out3_p, out4_p}};
@@ -29,9 +32,11 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
     """A copy of `model`, a VAN or VANFeatures, for inference alone: same call, same outputs, no gradients.
 
     BatchNorms (on their running statistics), layer scales and the attention's inner shortcut are folded
-    into the neighbouring products. Outputs differ by rounding: about 1e-5 of the largest. Later changes
-    of `model` do not reach the copy. Where the operator cannot stand in for the model, a copy of the
-    plain network is returned with a warning that says why. TypeError for another kind of model.
+    into the neighbouring products. Outputs differ by rounding: about 1e-5 of the largest; with `dtype`
+    "bfloat16", whose products take rounded values and sum them in float32, about 1e-2. `arithmetic` of
+    the result says which instructions do that. Later changes of `model` do not reach the copy. Where the
+    operator cannot stand in for the model, a copy of the plain network is returned with a warning that
+    says why. TypeError for another kind of model.
     """
     if not isinstance(model, VAN):
         raise TypeError(f"optimize_for_inference takes a VAN, not a {type(model).__name__}")
@@ -40,7 +45,7 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
     reason = "Jittor computes on the GPU" if jt.flags.use_cuda else _jit.why_not()
     if reason is None:
         try:
-            return InferenceVAN(model)
+            return InferenceVAN(model, dtype)
         except Unknown as unknown:
             reason = str(unknown)
     warnings.warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
@@ -53,11 +58,13 @@ class InferenceVAN(nn.Module):
     """A VAN's forward pass; made by `optimize_for_inference`.
 
     x: (N, in_chans, H, W) float32 -> what the network it was made from gives: logits (N, num_classes),
-    pooled features, or of a VANFeatures the list of its stages' maps. It runs on the CPU.
+    pooled features, or of a VANFeatures the list of its stages' maps. It runs on the CPU. `arithmetic`
+    says in what numbers.
     """
 
-    def __init__(self, model: VAN):
-        self._sizes = sizes_of(model)
+    def __init__(self, model: VAN, dtype: str = "float32"):
+        self._sizes = replace(sizes_of(model), pairs=dtype == "bfloat16")
+        self.arithmetic = arithmetic(dtype)
         self.in_chans, self.num_features, self.num_classes = model.in_chans, model.num_features, model.num_classes
         self.feature_info, self.metadata = model.feature_info, model.metadata
         self.pretrained_cfg = model.pretrained_cfg
@@ -124,6 +131,22 @@ def _on_a_cache_line(values: np.ndarray):
     offset = -(memory.ctypes.data // 4) % line
     memory[offset : offset + values.size] = values
     return variable, offset
+
+
+def arithmetic(dtype: str) -> str:
+    """What the products of a network of this dtype are computed with on this machine, in words."""
+    if dtype == "float32":
+        return "float32"
+    if _jit.vector_bytes in (None, 64) and _has_bfloat16_units(jt.flags.cc_path):
+        return "bfloat16 products by AVX512-BF16, float32 sums"
+    return "values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here"
+
+
+@functools.cache
+def _has_bfloat16_units(compiler: str) -> bool:
+    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    return "#define __AVX512BF16__ " in macros
 
 
 def _threads() -> int:

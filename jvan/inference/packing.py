@@ -10,8 +10,9 @@ from .fold import Layer, fold_block, fold_patch_embed
 
 BLOCK = 32  # channels that lie together; BLOCK in gemm.h
 CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
-GATES = {"none": 0, "multiply": 2, "add": 3, "sigmoid": 4}  # enum After in gemm.h
+GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in gemm.h
 ALIGNMENT = 16  # floats: a cache line
+ROUNDED = 96  # rows that are rounded to bfloat16 at a time; ROUNDED in gemm.h
 PATCHES = 48  # pixels whose patches are laid out at a time
 
 
@@ -39,6 +40,7 @@ class Sizes:
     gate: str
     norm_eps: float
     stages: tuple[StageSizes, ...]
+    pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
 
 
 def blocks(chans: int) -> int:
@@ -53,28 +55,37 @@ def pack_weights(sizes: Sizes, tensors: dict[str, np.ndarray]) -> np.ndarray:
 def _pieces(sizes: Sizes, tensors: dict[str, np.ndarray]):
     for i, stage in enumerate(sizes.stages, start=1):
         embed = fold_patch_embed(_section(tensors, f"patch_embed{i}."))
-        yield _patch_panels(embed.weight, stem=i == 1)
+        panels = _patch_panels(embed.weight, stem=i == 1)
+        yield _pairs(panels) if sizes.pairs and i > 1 else panels
         yield _padded(embed.bias)
         for j in range(stage.depth):
-            yield from _block_pieces(_section(tensors, f"block{i}.{j}."))
+            yield from _block_pieces(_section(tensors, f"block{i}.{j}."), sizes.pairs)
         yield _padded(tensors[f"norm{i}.weight"])
         yield _padded(tensors[f"norm{i}.bias"])
     if sizes.classes:
         yield from _product(Layer(tensors["head.weight"], tensors["head.bias"]))
 
 
-def _block_pieces(tensors: dict[str, np.ndarray]) -> list[np.ndarray]:
+def _block_pieces(tensors: dict[str, np.ndarray], pairs: bool) -> list[np.ndarray]:
     block = fold_block(tensors)
-    pieces = _product(block.proj_1)
+    pieces = _product(block.proj_1, pairs)
     for layer in (block.conv0, block.conv_spatial):
         pieces += _depthwise(layer) if layer else []
-    pieces += _product(block.conv1) if block.conv1 else []
-    pieces += [_padded(block.scale), *_product(block.proj_2)]
-    return pieces + _product(block.fc1) + _depthwise(block.dwconv) + _product(block.fc2)
+    pieces += _product(block.conv1, pairs) if block.conv1 else []
+    pieces += [_padded(block.scale), *_product(block.proj_2, pairs)]
+    return pieces + _product(block.fc1, pairs) + _depthwise(block.dwconv) + _product(block.fc2, pairs)
 
 
-def _product(layer: Layer) -> list[np.ndarray]:
-    return [_panels(_fill(layer.weight.T, 0)), _padded(layer.bias)]
+def _product(layer: Layer, pairs: bool = False) -> list[np.ndarray]:
+    panels = _panels(_fill(layer.weight.T, 0))
+    return [_pairs(panels) if pairs else panels, _padded(layer.bias)]
+
+
+def _pairs(panels: np.ndarray) -> np.ndarray:
+    """(blocks, depth, 32) -> (blocks, depth / 2, 32): words of two bfloat16, the earlier row's in the lower half."""
+    bits = np.asarray(panels, np.float32).view(np.uint32)
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return (bits[:, 0::2] | bits[:, 1::2] << 16).view(np.float32)
 
 
 def _depthwise(layer: Layer) -> list[np.ndarray]:
@@ -133,7 +144,7 @@ def make_plan(
     last = 4 if logits else max(wanted) + 1
     team = 1 if pictures >= threads else threads
     rows, maps = [], []
-    map_floats = hidden = own = strip = 1
+    map_floats = hidden = own = strip = words = rounded = 1
     chans = sizes.in_chans
     for i, stage in enumerate(sizes.stages):
         height, width = (_strided(n, stage) for n in (height, width))
@@ -152,14 +163,18 @@ def make_plan(
             strip = stage.kernel * chans * ((width - 1) * stage.stride + stage.kernel)
         else:
             strip = max(strip, _round(stage.kernel**2 * blocks(chans) * BLOCK) * PATCHES)
+        if sizes.pairs:
+            depth = max(blocks(stage.hidden) * BLOCK, stage.kernel**2 * blocks(chans) * BLOCK if i else 0)
+            words = max(words, ROUNDED * depth // 2)
+            rounded = max(rounded, (width if ring else height * width) * blocks(stage.chans) * BLOCK // 2)
         chans = stage.chans
-    own, hidden, strip = _round(own), _round(hidden), _round(strip)
+    map_floats, hidden, own, strip, words, rounded = map(_round, (map_floats, hidden, own, strip, words, rounded))
     last_chans = blocks(sizes.stages[-1].chans) * BLOCK
-    scratch = pictures * (last_chans + blocks(sizes.classes) * BLOCK) + threads * (own + strip)
+    scratch = pictures * (last_chans + blocks(sizes.classes) * BLOCK) + threads * (own + strip + words + rounded)
     scratch += (threads if team == 1 else 1) * (5 * map_floats + hidden) + 64
     eps = int(np.float32(sizes.norm_eps).view(np.int32))
     head = [threads, int(logits), sizes.classes, sizes.local, sizes.remote, sizes.dilation, int(sizes.pointwise), GATES[sizes.gate],
-            eps, map_floats, hidden, own, strip]  # fmt: skip
+            eps, int(sizes.pairs), map_floats, hidden, own, strip, words, rounded]  # fmt: skip
     return Plan(np.array(head + [n for row in rows for n in row], np.int32), scratch, tuple(maps))
 
 

@@ -10,7 +10,7 @@ from .packing import GATES, Sizes, StageSizes
 
 MOST_TAPS = 64  # a side of the largest depthwise kernel; MOST_TAPS in ops/kernels/block.h
 KNOWN = (
-    VAN, VANFeatures, Block, Attention, LKA, CFF, nn.Identity, nn.Dropout, nn.ModuleList, layers.BatchNorm, layers.Conv,
+    VAN, VANFeatures, Block, Attention, LKA, CFF, nn.Identity, layers.Dropout, nn.ModuleList, layers.BatchNorm, layers.Conv,
     layers.Depthwise, layers.DropPath, layers.LayerNorm, layers.Linear, layers.Pointwise,
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from ..ops.conv import conv
 from ..ops.depthwise import depthwise
 from ..ops.norm import Norm, batch_norm, layer_norm
 from ..ops.pointwise import pointwise
+from .checkpointing import draw, is_first_run
 
 
 class Conv(nn.Module):
@@ -97,7 +98,7 @@ class BatchNorm(nn.Module):
 
     def update_running(self, mean, var, count: int):
         """Move the running statistics towards a batch's mean and biased variance of `count` values a channel."""
-        if not self.is_train:
+        if not self.is_train or not is_first_run():
             return
         if count < 2:
             raise ValueError(
@@ -139,7 +140,27 @@ class DropPath(nn.Module):
         if not self.is_train or self.rate == 0:
             return jt.ones((batch,))
         keep = 1 - self.rate
-        return (jt.rand((batch,)) < keep).float32() / keep
+        return draw(lambda: (jt.rand((batch,)) < keep).float32() / keep)
+
+
+class Dropout(nn.Module):
+    """Drop single values in training, and scale the others by 1 / (1 - rate)."""
+
+    def __init__(self, rate: float):
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout rate is {rate}; it must be at least 0 and below 1")
+        self.rate = rate
+        self.is_train = True
+
+    def execute(self, x):
+        if not self.drops:
+            return x
+        keep = 1 - self.rate
+        return x * draw(lambda: jt.rand(x.shape) < keep) / keep
+
+    @property
+    def drops(self) -> bool:
+        return self.is_train and self.rate > 0
 
 
 def _normal(shape, fan_out: int):

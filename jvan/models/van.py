@@ -12,7 +12,8 @@ from jittor import init, nn
 from ..ops.attention import attention
 from ..ops.feed_forward import feed_forward
 from ..ops.gelu import gelu
-from .layers import BatchNorm, Conv, Depthwise, DropPath, LayerNorm, Linear, Pointwise
+from .checkpointing import checkpoint, is_checkpointed
+from .layers import BatchNorm, Conv, Depthwise, Dropout, DropPath, LayerNorm, Linear, Pointwise
 
 LAYER_SCALE_INIT = 1e-2  # official code, models/van.py
 
@@ -88,7 +89,7 @@ class CFF(nn.Module):
         self.fc1 = Pointwise(dim, hidden_dim)
         self.dwconv = DWConv(hidden_dim)
         self.fc2 = Pointwise(hidden_dim, dim)
-        self.drop = nn.Dropout(drop)
+        self.drop = Dropout(drop)
 
     def execute(self, x):
         x = self.drop(gelu(self.dwconv(self.fc1(x))))
@@ -97,9 +98,8 @@ class CFF(nn.Module):
     @property
     def is_one_operator(self) -> bool:
         """Whether `ops.feed_forward` computes it: unchanged layers, no dropout."""
-        drops = self.drop.is_train and self.drop.p > 0
         plain = type(self.dwconv.dwconv) is Depthwise and self.dwconv.dwconv.dilation == 1
-        return plain and not drops and type(self.fc1) is Pointwise and type(self.fc2) is Pointwise
+        return plain and not self.drop.drops and type(self.fc1) is Pointwise and type(self.fc2) is Pointwise
 
     @property
     def operands(self) -> tuple:
@@ -127,7 +127,8 @@ class Block(nn.Module):
             return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
         layers = self.attn.operands
         scale, keep = self.layer_scale_1, self.drop_path.factors(x.shape[0])
-        out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep)
+        # Kept until the feed-forward's gradients are there, its maps would be half of what the block needs at once.
+        out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
         self.norm1.update_running(mean, var, count=x.numel() // x.shape[-1])
         return out
 
@@ -165,6 +166,7 @@ class VAN(nn.Module):
     ):  # fmt: skip
         self.in_chans, self.num_features, self.num_classes = in_chans, embed_dims[-1], num_classes
         self.frozen_stages = 0
+        self.grad_checkpointing = False
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{name} is {rate}; it must be at least 0 and below 1")
@@ -202,10 +204,8 @@ class VAN(nn.Module):
         self._hold_frozen()
         x = x.permute(0, 2, 3, 1)
         for patch_embed, blocks, norm in map(self._stage, range(1, 5)):
-            x = patch_embed(x)
-            for block in blocks:
-                x = block(x)
-            x = norm(x)
+            for module in (patch_embed, *blocks, norm):
+                x = checkpoint(module, x) if self.grad_checkpointing else module(x)
             yield x
 
     @property
@@ -235,6 +235,13 @@ class VAN(nn.Module):
         if self.metadata is not None:  # the new head's classes have no names
             config = replace(self.metadata.config, num_classes=num_classes)
             self.metadata = replace(self.metadata, config=config, labels=None)
+
+    def set_grad_checkpointing(self, enable: bool = True):
+        """Trade time for memory: keep each block's input alone, and make its maps again in the backward pass.
+
+        Gradients, running statistics and random masks stay what they are without it.
+        """
+        self.grad_checkpointing = enable
 
     def freeze(self, stages: int = 2):
         """Stop training the first `stages` stages (0 releases all): no gradients, BatchNorm on its running statistics.

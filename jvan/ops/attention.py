@@ -13,19 +13,20 @@ from .pointwise import pointwise_ref
 _MAP = "jvan::Map{in0_shape0 * in0_shape1 * in0_shape2, in0_shape3, in0_shape1 * in0_shape2}"
 
 
-def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute=False):
     """x + keep·scale·(proj_2(u · gate(remote(local(u)))) + x̂) with u = gelu(proj_1(x̂)), x̂ = norm(x).
 
     x: (N, H, W, C); norm: ops.norm.Norm; proj_1, gate, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
     local, remote: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
-    factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used.
+    factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
+    the backward pass makes the maps between again, from x.
     """
     layers = (*proj_1, *local, *remote, *gate, *proj_2)
     chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref
-    return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep)
+    return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute)
 
 
-def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute=False):
     normal, mean, var = norm.ref(x)
     u = nn.gelu(pointwise_ref(normal, *proj_1))
     mask = pointwise_ref(depthwise_ref(depthwise_ref(u, *local), *remote, dilation), *gate)
@@ -33,12 +34,12 @@ def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale,
     return x + scale * branch * keep.reshape((-1, 1, 1, 1)), mean, var
 
 
-def attention_fused(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep):
+def attention_fused(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute=False):
     """By `kernels/pointwise_attention.h` and the depthwise kernels: float32 on the CPU."""
     mean, var, rstd = norm.statistics(x)
     out = _Attention.apply(
         x, norm.weight, norm.bias, *proj_1, *local, *remote, *gate, *proj_2, scale,
-        keep.stop_grad(), mean, rstd, dilation, norm.constant,
+        keep.stop_grad(), mean, rstd, dilation, norm.constant, recompute,
     )  # fmt: skip
     return out, mean, var
 
@@ -46,23 +47,39 @@ def attention_fused(x, norm, proj_1, local, remote, dilation, gate, proj_2, scal
 class _Attention(jt.Function):
     def execute(
         self, x, gamma, beta, w1, b1, w_local, b_local, w_remote, b_remote, w2, b2, w3, b3, scale,
-        keep, mean, rstd, dilation, constant,
+        keep, mean, rstd, dilation, constant, recompute,
     ):  # fmt: skip
-        self.dilation, self.constant = dilation, constant
+        self.dilation, self.constant, self.recompute = dilation, constant, recompute
         self.norm = mean, rstd, gamma, beta
-        source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
-        p, u = run_kernel("pointwise_attention.h", source, [x, *self.norm, w1, b1], [x.shape] * 2)
-        a_local = _convolve(u, w_local, b_local, 1, reverse=False)
-        a = _convolve(a_local, w_remote, b_remote, dilation, reverse=False)
-        self.maps = x, p, u, a_local, a
+        self.x = x
         self.depthwise = w_local, b_local, w_remote, b_remote
         self.products = w1, b1, w2, b2, w3, b3, scale, keep
+        maps = self._maps(after=x)
+        self.maps = None if recompute else maps
+        _, u, _, a = maps
         source = f"jvan::attention_out({_MAP}, {_pointers(13)}, out0_p);"
         inputs = [x, u, a, *self.norm, w2, b2, w3, b3, scale, keep]
         return run_kernel("pointwise_attention.h", source, inputs, [x.shape])[0]
 
+    def _maps(self, after):
+        """proj_1's output, u, local's and remote's; not before `after` is there, an input that goes unused.
+
+        Without it Jittor, which runs whatever it can, would make all blocks' maps again at once.
+        """
+        w1, b1, *_ = self.products
+        w_local, b_local, w_remote, b_remote = self.depthwise
+        source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
+        inputs = [self.x, *self.norm, w1, b1, after]
+        p, u = run_kernel("pointwise_attention.h", source, inputs, [self.x.shape] * 2)
+        a_local = _convolve(u, w_local, b_local, 1, reverse=False)
+        return p, u, a_local, _convolve(a_local, w_remote, b_remote, self.dilation, reverse=False)
+
     def grad(self, dout):
-        x, p, u, a_local, a = self.maps
+        x = self.x
+        maps, self.maps = self.maps, None  # freed as soon as used, whatever holds on to this object
+        p, u, a_local, a = maps or self._maps(after=dout)
+        if self.recompute:
+            self.x = None
         w_local, b_local, w_remote, b_remote = self.depthwise
         w1, b1, w2, b2, w3, b3, scale, keep = self.products
         da, du_gate, *products = run_kernel(
@@ -83,7 +100,7 @@ class _Attention(jt.Function):
         )
         mean, rstd, gamma, _ = self.norm
         dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
-        return (dx, sums[1], sums[0], dw1, db1, *local, *remote, *products, *[None] * 5)
+        return (dx, sums[1], sums[0], dw1, db1, *local, *remote, *products, *[None] * 6)
 
 
 def _depthwise_gradients(x, weight, bias, dy, dilation):

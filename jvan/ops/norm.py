@@ -31,8 +31,8 @@ class Norm(NamedTuple):
 
     def statistics(self, x):
         """-> (mean, var, 1 / sqrt(var + eps)) by the kernel, without gradients."""
-        mean, var = (self.mean, self.var) if self.constant else batch_statistics_fused(x)
-        return mean.detach().stop_grad(), var, (1 / (var + self.eps).sqrt()).stop_grad()
+        mean, var = (self.mean.detach(), self.var.detach()) if self.constant else batch_statistics_fused(x)
+        return mean, var, (1 / (var + self.eps).sqrt()).stop_grad()
 
 
 def batch_statistics(x):
@@ -54,7 +54,7 @@ def batch_statistics_fused(x):
     chans = x.shape[-1]
     source = "jvan::batch_statistics(in0_p, in0_shape0, in0_shape1, out0_p, out1_p);"
     mean, var = run_kernel("norm.h", source, [x.detach().reshape((-1, chans))], [(chans,)] * 2)
-    return mean, var
+    return mean.stop_grad(), var.stop_grad()
 
 
 def batch_norm(x, weight, bias, eps):

@@ -66,10 +66,10 @@ def test_difference(theirs, difference):
 
 
 def test_difference_of_a_gradient_has_its_own_scale():
-    ours = outputs(large=(100.0, 0.0), small=(0.2, 0.0), zero=(1e-9, 0.0))
-    assert largest_difference(ours, {**ours, "small": np.float32((0.2, 0.1))}) == pytest.approx(0.5)
-    # 1e-3 of the largest gradient is the least scale: this one is zero up to rounding
-    assert largest_difference(ours, {**ours, "zero": np.float32((-1e-9, 0.0))}) == pytest.approx(2e-8)
+    ours = outputs(large=(100.0, 0.0), small=(2.0, 0.0), zero=(1e-9, 0.0))
+    assert largest_difference(ours, {**ours, "small": np.float32((2.0, 1.0))}) == pytest.approx(0.5)
+    # 1e-2 of the largest gradient is the least scale: this one is zero up to rounding
+    assert largest_difference(ours, {**ours, "zero": np.float32((-1e-9, 0.0))}) == pytest.approx(2e-9)
 
 
 def test_random_work_fits_the_network():

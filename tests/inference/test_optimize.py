@@ -140,6 +140,27 @@ def test_the_parts_of_a_call():
     assert fast.get_classifier().weight.shape == model.head.weight.shape
 
 
+@pytest.mark.parametrize("width", [None, 32], ids=["processor's", "portable"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_bfloat16(monkeypatch, width, threads):
+    monkeypatch.setattr(_jit, "vector_bytes", width)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    model = plain_network(VANConfig(**WIDE))
+    fast = InferenceVAN(model, "bfloat16")
+    assert "bfloat16" in fast.arithmetic and ("no AVX512-BF16" in fast.arithmetic or width is None)
+    for shape in [(1, 3, 130, 101), (3, 3, 64, 64)]:
+        x = pictures(*shape)
+        want = model(x).numpy()
+        assert 1e-4 < error(fast(x).numpy(), want) <= 3e-2
+
+
+def test_bfloat16_recorded_logits():
+    golden = recording("van_b0")
+    fast = InferenceVAN(network(variant_config("van_b0"), section(golden, "statistics/")), "bfloat16")
+    for size in ("224x224", "193x257"):
+        assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= 3e-2
+
+
 def test_it_is_a_copy_and_does_not_train():
     model = plain_network(VANConfig(**SMALL))
     fast, x = optimize_for_inference(model), pictures(1, 3, 64, 64)

@@ -7,19 +7,24 @@ import numpy as np
 import pytest
 
 from jvan.inference.fold import Layer
-from jvan.inference.packing import BLOCK, _depthwise, _panels, _product
+from jvan.inference.packing import BLOCK, _depthwise, _pairs, _panels, _product
 from jvan.ops import _jit
 
 WIDTHS = pytest.mark.parametrize("width", [None, 32, 16], ids=["processor's", "AVX2", "128 bits"])
-AFTER = ["nothing", "gelu", "times", "plus", "times_sigmoid"]  # enum After in gemm.h
+AFTER = ["nothing", "gelu", "rough_gelu", "times", "plus", "times_sigmoid"]  # enum After in gemm.h
 PRODUCT = """
-jvan::Product p = jvan::product(in0_p, in0_shape1 * 32, in0_shape0, in1_p, in2_p, out0_p, in0_shape1 * 32, jvan::After(after));
+jvan::Product p = jvan::product(in0_p, in0_shape1 * 32, in0_shape0, in1_p, in2_p, out0_p, in0_shape1 * 32, false, jvan::After(after));
 p.gate = in3_p;
 if (residual) p.residual = in3_p, p.scale = in4_p;
 jvan::multiply(p, begin, in0_shape1, 0, out0_shape0);
 """
+PAIRS = """
+jvan::Product p = jvan::product(in0_p, in0_shape1 * 32, in0_shape0, in1_p, in2_p, out0_p, in0_shape1 * 32, true);
+p.residual = in3_p;
+jvan::multiply_floats(p, 0, in0_shape1, 0, out0_shape0, in4_p);
+"""
 DEPTHWISE = """
-jvan::Depthwise d = {int(size), int(dilation), in1_p, in2_p, activate != 0};
+jvan::Depthwise d = {int(size), int(dilation), in1_p, in2_p, activate ? jvan::GELU : jvan::NOTHING};
 for (int b = 0; b < in0_shape0; b++)
     jvan::depthwise(d.of(b), in0_p + b * in0_shape1 * in0_shape2 * 32, in0_shape1, in0_shape2, 0, in0_shape1,
                     out0_p + b * in0_shape1 * in0_shape2 * 32);
@@ -44,7 +49,7 @@ def gelu(x):
 
 
 @WIDTHS
-@pytest.mark.parametrize("after", range(5), ids=AFTER)
+@pytest.mark.parametrize("after", range(6), ids=AFTER)
 @pytest.mark.parametrize(("pixels", "begin"), [(1, 0), (7, 0), (12, 0), (13, 0), (49, 0), (49, 25), (97, 3)])
 @pytest.mark.parametrize(("ins", "outs", "residual"), [(32, 64, 0), (96, 32, 1), (160, 160, 1)])
 def test_product(monkeypatch, width, after, pixels, begin, ins, outs, residual):
@@ -62,8 +67,32 @@ def test_product(monkeypatch, width, after, pixels, begin, ins, outs, residual):
     found = np.moveaxis(out, 0, 1).reshape(pixels, outs)[begin:]
     want = x.astype(np.float64) @ weight + bias + residual * (gate.astype(np.float64) * scale)
     sigmoid = 1 / (1 + np.exp(-want))
-    want = [want, gelu(want), want * gate, want + gate, gate * sigmoid][after][begin:]
-    np.testing.assert_allclose(found, want, rtol=0, atol=2e-6 * max(np.abs(want).max(), 5))
+    want = [want, gelu(want), gelu(want), want * gate, want + gate, gate * sigmoid][after][begin:]
+    np.testing.assert_allclose(
+        found, want, rtol=0, atol=2e-4 if AFTER[after] == "rough_gelu" else 2e-6 * max(np.abs(want).max(), 5)
+    )
+
+
+def nearest_bfloat16(array):
+    """By looking at both neighbours, the even one where they are equally near."""
+    bits = array.view(np.uint32) & 0xFFFF0000
+    low, high = bits.view(np.float32), (bits + 0x10000).view(np.float32)
+    below, above = np.abs(array - low), np.abs(high - array)
+    even = bits >> 16 & 1 == 0
+    return np.where((below < above) | (below == above) & even, low, high).astype(np.float64)
+
+
+@WIDTHS
+@pytest.mark.parametrize("pixels", [1, 13, 97, 200])
+def test_bfloat16_product(monkeypatch, width, pixels):
+    monkeypatch.setattr(_jit, "vector_bytes", width)
+    ins, outs = 96, 64
+    x, weight, bias, other = normal(pixels, ins), normal(ins, outs), normal(outs), normal(pixels, outs)
+    words = np.zeros(96 * ins // 2)
+    inputs = [in_blocks(x), _pairs(_panels(weight)), bias, in_blocks(other), words]
+    out = _jit.run_kernel("block.h", PAIRS, [var(a) for a in inputs], [in_blocks(other).shape], {})[0].numpy()
+    want = nearest_bfloat16(x) @ nearest_bfloat16(weight) + bias + other
+    np.testing.assert_allclose(np.moveaxis(out, 0, 1).reshape(pixels, outs), want, rtol=0, atol=1e-5)
 
 
 @WIDTHS

@@ -13,20 +13,20 @@ constexpr int MOST_TAPS = 64;  // a side of the largest depthwise kernel
 struct Maps {
     float *x, *spare, *u, *local, *remote;  // x: what comes in and goes out
     float* hidden;  // of the whole team where it shares a picture's hidden map
-    float* own;     // of this thread
+    float *own, *strip, *words, *rounded;  // of this thread
 };
 
 struct Depthwise {
     int size, dilation;
     const float *weights, *bias;
-    bool activate;
+    After after;
     Taps of(int block) const {
-        return {size, dilation, weights + long(block) * size * size * BLOCK, bias + block * BLOCK, activate};
+        return {size, dilation, weights + long(block) * size * size * BLOCK, bias + block * BLOCK, after};
     }
 };
 
-inline Depthwise take_depthwise(Cursor& weights, int size, int dilation, int blocks, bool activate) {
-    Depthwise d = {size, dilation, nullptr, nullptr, activate};
+inline Depthwise take_depthwise(Cursor& weights, int size, int dilation, int blocks, After after) {
+    Depthwise d = {size, dilation, nullptr, nullptr, after};
     d.weights = weights.take(long(blocks) * size * size * BLOCK);
     d.bias = weights.take(blocks * BLOCK);
     return d;
@@ -59,7 +59,9 @@ inline Share share(const Team& team, const Stage& stage) {
     return s;
 }
 
-inline void multiply(const Product& p, const Share& s) { multiply(p, s.begin, s.end, s.first_block, s.last_block); }
+inline void multiply_floats(const Product& p, const Share& s, const Maps& maps) {
+    multiply_floats(p, s.begin, s.end, s.first_block, s.last_block, maps.words);
+}
 
 inline void gate_only(const Product& p, const Share& s) {
     for (int b = s.first_block; b < s.last_block; b++) {
@@ -74,13 +76,14 @@ inline void attention(const Team& team, const Plan& plan, const Stage& stage, Cu
     const int blocks = stage.blocks(), chans = blocks * BLOCK;
     const long block = stage.block();
     const Share mine = share(team, stage);
-    const float* w = weights.take(long(chans) * chans);
-    multiply(product(maps.x, block, blocks, w, weights.take(chans), maps.u, block, GELU), mine);
+    const bool pairs = plan.pairs;
+    const float* w = weights.take(blocks * plan.panel(chans));
+    multiply_floats(product(maps.x, block, blocks, w, weights.take(chans), maps.u, block, pairs, plan.gelu()), mine, maps);
     const float* from = maps.u;
     for (bool remote : {false, true}) {
         int size = remote ? plan.remote : plan.local;
         if (!size) continue;
-        Depthwise d = take_depthwise(weights, size, remote ? plan.dilation : 1, blocks, false);
+        Depthwise d = take_depthwise(weights, size, remote ? plan.dilation : 1, blocks, NOTHING);
         float* to = remote ? maps.remote : maps.local;
         if (!stage.by_channels) team.wait();
         for (int b = mine.first_block; b < mine.last_block; b++)
@@ -89,67 +92,84 @@ inline void attention(const Team& team, const Plan& plan, const Stage& stage, Cu
     }
     if (stage.by_channels) team.wait();
     const After gate = After(plan.gate);
-    Product attend = product(from, block, blocks, nullptr, nullptr, maps.spare, block, gate);
+    Product attend = product(from, block, blocks, nullptr, nullptr, maps.spare, block, pairs, gate);
     attend.gate = maps.u;
     if (plan.pointwise) {
-        attend.weights = weights.take(long(chans) * chans);
+        attend.weights = weights.take(blocks * plan.panel(chans));
         attend.bias = weights.take(chans);
-        multiply(attend, mine);
+        multiply_floats(attend, mine, maps);
     } else {
         gate_only(attend, mine);
     }
     if (stage.by_channels) team.wait();
     const float* scale = weights.take(chans);
-    w = weights.take(long(chans) * chans);
-    Product back = product(maps.spare, block, blocks, w, weights.take(chans), maps.x, block);
+    w = weights.take(blocks * plan.panel(chans));
+    Product back = product(maps.spare, block, blocks, w, weights.take(chans), maps.x, block, pairs);
     back.residual = maps.x;
     back.scale = scale;
-    multiply(back, mine);
+    multiply_floats(back, mine, maps);
     team.wait();
 }
 
 struct FeedForward {
+    bool pairs;
+    long expand_panel, reduce_panel;
     const float *expand, *expand_bias;
     Depthwise depthwise;
     const float *reduce, *reduce_bias;
 };
 
-inline FeedForward take_feed_forward(Cursor& weights, int blocks, int hidden) {
+inline FeedForward take_feed_forward(const Plan& plan, Cursor& weights, int blocks, int hidden) {
     FeedForward f;
-    f.expand = weights.take(long(blocks) * hidden * BLOCK * BLOCK);
+    f.pairs = plan.pairs;
+    f.expand_panel = plan.panel(blocks * BLOCK);
+    f.reduce_panel = plan.panel(hidden * BLOCK);
+    f.expand = weights.take(hidden * f.expand_panel);
     f.expand_bias = weights.take(hidden * BLOCK);
-    f.depthwise = take_depthwise(weights, 3, 1, hidden, true);
-    f.reduce = weights.take(long(blocks) * hidden * BLOCK * BLOCK);
+    f.depthwise = take_depthwise(weights, 3, 1, hidden, plan.gelu());
+    f.reduce = weights.take(blocks * f.reduce_panel);
     f.reduce_bias = weights.take(blocks * BLOCK);
     return f;
+}
+
+// The product that makes hidden channels from `count` pixels of x, one panel for each block; panel 0 goes to `to`.
+inline Product expansion(const FeedForward& f, const Stage& stage, const float* x, long count, const Maps& maps) {
+    Product p = product(x, stage.block(), stage.blocks(), f.expand, f.expand_bias, nullptr, 0, f.pairs);
+    return f.pairs ? rounded(p, 0, count, maps.rounded) : p;
+}
+
+// One block of hidden channels.
+inline void expand(const FeedForward& f, Product p, int block, long count, float* to) {
+    p.weights += block * f.expand_panel;
+    p.bias += block * BLOCK;
+    p.to = to;
+    multiply(p, 0, count, 0, 1);
 }
 
 // The product that brings hidden blocks [first, first + count) back; later ones add to the sum of the former.
 inline Product reduction(const FeedForward& f, const Stage& stage, const float* from, long from_block, int first, int count,
                          const float* x, float* to) {
-    Product p = product(from, from_block, count, f.reduce + long(first) * BLOCK * BLOCK, first ? nullptr : f.reduce_bias, to,
-                        stage.block());
-    p.panel = long(stage.hidden_blocks()) * BLOCK * BLOCK;
+    Product p = product(from, from_block, count, f.reduce, first ? nullptr : f.reduce_bias, to, stage.block(), f.pairs);
+    p.weights += first * (f.reduce_panel / stage.hidden_blocks());
+    p.panel = f.reduce_panel;
     p.residual = first ? to : x;
     return p;
 }
 
 // Row by row through a ring of three hidden rows, so that the hidden map stays in the nearest cache. From x to spare.
 inline void feed_forward_rows(const Team& team, const Stage& stage, const FeedForward& f, const Maps& maps) {
-    const int blocks = stage.blocks(), hidden = stage.hidden_blocks(), width = stage.width;
-    const long row = long(width) * BLOCK, ring = 3 * row, block = stage.block();
+    const int hidden = stage.hidden_blocks(), width = stage.width;
+    const long row = long(width) * BLOCK, ring = 3 * row;
     const int begin = team.begin(stage.height), end = team.end(stage.height);
     for (int first = 0; first < hidden; first += stage.ring) {
         const int count = hidden - first < stage.ring ? hidden - first : stage.ring;
         float* out = maps.own + count * ring;
         for (int y = begin - 1; y <= end && begin < end; y++) {
+            const bool inside = y >= 0 && y < stage.height;
+            const Product make = inside ? expansion(f, stage, maps.x + y * row, width, maps) : Product{};
             for (int b = 0; b < count; b++) {
                 float* slots = maps.own + b * ring;
-                if (y >= 0 && y < stage.height) {
-                    const float* weights = f.expand + long(first + b) * blocks * BLOCK * BLOCK;
-                    multiply(product(maps.x + y * row, block, blocks, weights, f.expand_bias + (first + b) * BLOCK,
-                                     slots + y % 3 * row, 0), 0, width, 0, 1);
-                }
+                if (inside) expand(f, make, first + b, width, slots + y % 3 * row);
                 if (y <= begin) continue;
                 const float* rows[] = {y < 2 ? nullptr : slots + (y - 2) % 3 * row, slots + (y - 1) % 3 * row,
                                        y == stage.height ? nullptr : slots + y % 3 * row};
@@ -157,7 +177,8 @@ inline void feed_forward_rows(const Team& team, const Stage& stage, const FeedFo
             }
             if (y <= begin) continue;
             const long at = (y - 1) * row;
-            multiply(reduction(f, stage, out, row, first, count, maps.x + at, maps.spare + at), 0, width, 0, blocks);
+            const Product reduce = reduction(f, stage, out, row, first, count, maps.x + at, maps.spare + at);
+            multiply_floats(reduce, 0, width, 0, stage.blocks(), maps.words);
         }
     }
     team.wait();
@@ -165,19 +186,17 @@ inline void feed_forward_rows(const Team& team, const Stage& stage, const FeedFo
 
 // A few blocks of hidden channels at a time, each for the whole map: no row is computed twice. From x to spare.
 inline void feed_forward_maps(const Team& team, const Stage& stage, const FeedForward& f, const Maps& maps) {
-    const int blocks = stage.blocks(), hidden = stage.hidden_blocks();
+    const int hidden = stage.hidden_blocks();
     const long block = stage.block();
+    const Product make = expansion(f, stage, maps.x, stage.pixels(), maps);
     for (int first = 0; first < hidden; first += stage.chunk) {
         const int count = hidden - first < stage.chunk ? hidden - first : stage.chunk;
         for (int b = team.begin(count); b < team.end(count); b++) {
-            Product expand = product(maps.x, block, blocks, f.expand + long(first + b) * blocks * BLOCK * BLOCK,
-                                     f.expand_bias + (first + b) * BLOCK, maps.own, block);
-            multiply(expand, 0, stage.pixels(), 0, 1);
-            depthwise(f.depthwise.of(first + b), maps.own, stage.height, stage.width, 0, stage.height,
-                      maps.hidden + b * block);
+            expand(f, make, first + b, stage.pixels(), maps.own);
+            depthwise(f.depthwise.of(first + b), maps.own, stage.height, stage.width, 0, stage.height, maps.hidden + b * block);
         }
         team.wait();
-        multiply(reduction(f, stage, maps.hidden, block, first, count, maps.x, maps.spare), share(team, stage));
+        multiply_floats(reduction(f, stage, maps.hidden, block, first, count, maps.x, maps.spare), share(team, stage), maps);
         team.wait();
     }
 }

@@ -10,7 +10,7 @@ struct Taps {
     int size, dilation;
     const float* weights;  // of this block: tap (ky, kx) at [(ky·size + kx)·32]
     const float* bias;
-    bool activate;  // GELU of what comes out
+    After after;  // NOTHING, GELU or ROUGH_GELU
 
     int padding() const { return dilation * (size - 1) / 2; }
 };
@@ -23,15 +23,19 @@ struct Row {
     float* to;
 };
 
+template <int P, class F>
+JVAN_INLINE void store_tile(const vec (&sum)[P], float* to, int count, F f) {
+    JVAN_UNROLL for (int p = 0; p < P; p++)
+        if (p < count) store(to + p * BLOCK, f(sum[p]));
+}
+
 template <int P>
 JVAN_INLINE void finish_tile(const Row& row, const vec (&sum)[P], int x, int v, int count) {
     float* to = row.to + long(x) * BLOCK + v;
-    if (row.taps.activate) {
-JVAN_UNROLL for (int p = 0; p < P; p++)
-            if (p < count) store(to + p * BLOCK, gelu(sum[p]));
-    } else {
-JVAN_UNROLL for (int p = 0; p < P; p++)
-            if (p < count) store(to + p * BLOCK, sum[p]);
+    switch (row.taps.after) {
+        case GELU: return store_tile(sum, to, count, [](vec s) { return gelu(s); });
+        case ROUGH_GELU: return store_tile(sum, to, count, [](vec s) { return rough_gelu(s); });
+        default: return store_tile(sum, to, count, [](vec s) { return s; });
     }
 }
 

@@ -5,7 +5,7 @@
 // apart, which a cache of few ways punishes. Channels past the last are zeros, made by zero weights.
 #pragma once
 
-# include "vector.h"
+# include "bfloat16.h"
 
 namespace jvan {
 namespace {
@@ -19,29 +19,36 @@ static_assert(BLOCK % COLUMNS == 0, "a block of channels is a whole number of re
 // Loops over registers: unrolled before the compiler decides what lies in memory.
 #define JVAN_UNROLL _Pragma("GCC unroll 32")
 
-enum After { NOTHING, GELU, TIMES, PLUS, TIMES_SIGMOID };  // what becomes of a sum; the last three meet `gate`
+// What becomes of a sum; ROUGH_GELU is bfloat16.h's, and the last three meet `gate`.
+enum After { NOTHING, GELU, ROUGH_GELU, TIMES, PLUS, TIMES_SIGMOID };
 
 struct Product {
     const float* from;  // value k of row m at from[m·row + (k / chunk)·chunk_stride + k % chunk]
     long row, chunk_stride;
     int chunk, depth;
-    const float* weights;  // panels of (a multiple of) depth × 32
-    long panel;            // from one panel to the next
-    const float* bias;     // null: 0
-    const float* residual; // null: none; in blocks as `to`, which it may be
-    const float* scale;    // null: 1
-    const float* gate;     // in blocks as `to`
+    const float* weights;   // panels of (a multiple of) depth × 32
+    long panel;             // from one panel to the next
+    const float* bias;      // null: 0
+    const float* residual;  // null: none; in blocks as `to`, which it may be
+    const float* scale;     // null: 1
+    const float* gate;      // in blocks as `to`
     float* to;
     long to_block;  // from one block of 32 channels to the next, in `to`, `residual` and `gate`
     After after;
+    bool pairs;  // weights, and what `rounded` returns, are pairs of bfloat16 (bfloat16.h)
 };
 
 inline Product product(const float* from, long from_block, int blocks, const float* weights, const float* bias, float* to,
-                       long to_block, After after = NOTHING) {
-    return {from, BLOCK, from_block, BLOCK, blocks * BLOCK, weights, long(blocks) * BLOCK * BLOCK, bias, nullptr, nullptr, nullptr, to, to_block, after};
+                       long to_block, bool pairs, After after = NOTHING) {
+    Product p = {};
+    p.from = from, p.row = BLOCK, p.chunk_stride = from_block, p.chunk = BLOCK, p.depth = blocks * BLOCK;
+    p.weights = weights, p.panel = long(p.depth) * BLOCK / (pairs ? 2 : 1), p.bias = bias;
+    p.to = to, p.to_block = to_block;
+    p.after = after, p.pairs = pairs;
+    return p;
 }
 
-template <int M>
+template <int M, bool PAIRS>
 inline void tile(const Product& p, long m, int panel, int column) {
     constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
     const float* rows[GROUPS];
@@ -60,9 +67,15 @@ inline void tile(const Product& p, long m, int panel, int column) {
         for (int k = 0; k < count; k++, weights += BLOCK) {
             vec w0 = load(weights), w1 = load(weights + LANES);
             JVAN_UNROLL for (int i = 0; i < M; i++) {
-                float value = rows[i / 3][k + (i % 3) * row];
-                sum[i][0] += value * w0;
-                sum[i][1] += value * w1;
+                const float* value = rows[i / 3] + k + (i % 3) * row;
+                if (PAIRS) {
+                    ivec pair = splat_pair(value);
+                    sum[i][0] = add_products(sum[i][0], pair, w0);
+                    sum[i][1] = add_products(sum[i][1], pair, w1);
+                } else {
+                    sum[i][0] += *value * w0;
+                    sum[i][1] += *value * w1;
+                }
             }
         }
         JVAN_UNROLL for (int g = 0; g < GROUPS; g++) rows[g] += p.chunk_stride;
@@ -92,6 +105,7 @@ inline void finish(const Product& p, int panel, long begin, long end) {
     switch (p.after) {
         case NOTHING: return;
         case GELU: return each(p, panel, begin, end, [](vec x, vec) { return gelu(x); });
+        case ROUGH_GELU: return each(p, panel, begin, end, [](vec x, vec) { return rough_gelu(x); });
         case TIMES: return each(p, panel, begin, end, [](vec x, vec u) { return x * u; });
         case PLUS: return each(p, panel, begin, end, [](vec x, vec u) { return x + u; });
         case TIMES_SIGMOID: return each(p, panel, begin, end, [](vec x, vec u) { return u / (1 + exp(-x)); });
@@ -99,22 +113,69 @@ inline void finish(const Product& p, int panel, long begin, long end) {
 }
 
 typedef void (*Tile)(const Product&, long, int, int);
-constexpr Tile TILES[12] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>,  tile<6>,
-                            tile<ROWS < 7 ? 6 : 7>, tile<ROWS < 8 ? 6 : 8>, tile<ROWS < 9 ? 6 : 9>,
-                            tile<ROWS < 10 ? 6 : 10>, tile<ROWS < 11 ? 6 : 11>, tile<ROWS < 12 ? 6 : 12>};
+
+template <bool PAIRS>
+inline Tile tile_of(long rows) {
+    // No tile has more than ROWS; the table is as long as it can be.
+    static constexpr Tile tiles[] = {
+        tile<1, PAIRS>,
+        tile<2, PAIRS>,
+        tile<3, PAIRS>,
+        tile<4, PAIRS>,
+        tile<5, PAIRS>,
+        tile<6, PAIRS>,
+        tile<ROWS < 12 ? 6 : 7, PAIRS>,
+        tile<ROWS < 12 ? 6 : 8, PAIRS>,
+        tile<ROWS < 12 ? 6 : 9, PAIRS>,
+        tile<ROWS < 12 ? 6 : 10, PAIRS>,
+        tile<ROWS < 12 ? 6 : 11, PAIRS>,
+        tile<ROWS < 12 ? 6 : 12, PAIRS>,
+    };
+    return tiles[rows - 1];
+}
 
 // Rows [begin, end) of panels [first, last). Rows are shared out evenly: 49 are 10 + 10 + 10 + 10 + 9.
 inline void multiply(const Product& p, long begin, long end, int first, int last) {
-    long count = end - begin;
+    const long count = end - begin;
     if (count <= 0) return;
-    long tiles = (count + ROWS - 1) / ROWS;
+    const long tiles = (count + ROWS - 1) / ROWS;
     for (int panel = first; panel < last; panel++) {
         for (long t = 0, m = begin; t < tiles; t++) {
-            long next = begin + count * (t + 1) / tiles;
-            for (int column = 0; column < BLOCK; column += COLUMNS) TILES[next - m - 1](p, m, panel, column);
+            const long next = begin + count * (t + 1) / tiles;
+            const Tile run = p.pairs ? tile_of<true>(next - m) : tile_of<false>(next - m);
+            for (int column = 0; column < BLOCK; column += COLUMNS) run(p, m, panel, column);
             finish(p, panel, m, next);
             m = next;
         }
+    }
+}
+
+// A product with weights in pairs, for rows [begin, begin + count) alone, which become rows from 0: they are rounded into
+// `words`, depth / 2 · count floats.
+inline Product rounded(const Product& p, long begin, long count, float* words) {
+    Product q = p;
+    q.from = words;
+    q.row = q.chunk = p.chunk / 2;
+    q.depth = p.depth / 2;
+    q.chunk_stride = count * q.row;
+    const long at = begin * BLOCK;
+    q.to = p.to + at;
+    q.residual = p.residual ? p.residual + at : nullptr;
+    q.gate = p.gate ? p.gate + at : nullptr;
+    for (int chunk = 0; chunk < p.depth / p.chunk; chunk++)
+        for (long m = 0; m < count; m++)
+            round_to_pairs(p.from + chunk * p.chunk_stride + (begin + m) * p.row, p.chunk, words + chunk * q.chunk_stride + m * q.row);
+    return q;
+}
+
+constexpr int ROUNDED = 96;  // rows that are rounded at a time
+
+// As `multiply`, from floats whatever the weights are.
+inline void multiply_floats(const Product& p, long begin, long end, int first, int last, float* words) {
+    if (!p.pairs) return multiply(p, begin, end, first, last);
+    for (long m = begin; m < end; m += ROUNDED) {
+        const long count = end - m < ROUNDED ? end - m : ROUNDED;
+        multiply(rounded(p, m, count, words), 0, count, first, last);
     }
 }
 

@@ -46,17 +46,17 @@ struct Scratch {
 };
 
 // Takes one picture through the stages; returns the cursor behind the last stage's weights, for the head.
-inline Cursor run_stages(const Team& team, const Plan& plan, Picture from, Cursor weights, Maps maps, float* strip, float* pooled,
+inline Cursor run_stages(const Team& team, const Plan& plan, Picture from, Cursor weights, Maps maps, float* pooled,
                          const Outputs& out, long picture) {
     for (int i = 0; i < STAGES; i++) {
         const Stage& stage = plan.stages[i];
         if (!stage.height) break;  // no output needs it
-        patch_embed(team, plan, stage, i == 0, from, weights, strip, maps.spare);
+        patch_embed(team, plan, stage, i == 0, from, weights, maps.strip, maps.words, maps.spare);
         std::swap(maps.x, maps.spare);
         team.wait();
         for (int d = 0; d < stage.depth; d++) {
             attention(team, plan, stage, weights, maps);
-            FeedForward f = take_feed_forward(weights, stage.blocks(), stage.hidden_blocks());
+            FeedForward f = take_feed_forward(plan, weights, stage.blocks(), stage.hidden_blocks());
             (stage.ring ? feed_forward_rows : feed_forward_maps)(team, stage, f, maps);
             std::swap(maps.x, maps.spare);
         }
@@ -82,7 +82,7 @@ inline void head(const Team& team, const Plan& plan, long pictures, Cursor weigh
     }
     const int panels = (plan.classes + BLOCK - 1) / BLOCK;
     const float* w = weights.take(long(panels) * blocks * BLOCK * BLOCK);
-    Product p = product(pooled, 0, blocks, w, weights.take(panels * BLOCK), scratch, pictures * BLOCK);
+    Product p = product(pooled, 0, blocks, w, weights.take(panels * BLOCK), scratch, pictures * BLOCK, false);
     p.row = p.chunk = blocks * BLOCK;
     const int first = team.begin(panels), last = team.end(panels);
     multiply(p, 0, pictures, first, last);
@@ -100,8 +100,8 @@ inline void run_network(const float* pictures, long count, int chans, int height
     Scratch scratch = {memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float)};
     float* pooled = scratch.take(count * width4);
     float* logits = scratch.take(count * ((plan.classes + BLOCK - 1) / BLOCK * BLOCK));
-    const long thread = long(plan.own) + plan.strip, team = 5l * plan.map + plan.hidden;
-    float* threads = scratch.take(plan.threads * thread);
+    const long team = 5l * plan.map + plan.hidden;
+    float* threads = scratch.take(plan.threads * plan.thread());
     float* teams = scratch.at;
     Barrier barrier;
 #pragma omp parallel num_threads(plan.threads)
@@ -113,9 +113,11 @@ inline void run_network(const float* pictures, long count, int chans, int height
             Maps maps;
             for (float** map : {&maps.x, &maps.spare, &maps.u, &maps.local, &maps.remote}) *map = at.take(plan.map);
             maps.hidden = at.at;
-            maps.own = threads + id * thread;
+            Scratch mine = {threads + id * plan.thread()};
+            maps.own = mine.take(plan.own), maps.strip = mine.take(plan.strip);
+            maps.words = mine.take(plan.words), maps.rounded = mine.take(plan.rounded);
             return run_stages(who, plan, {pictures + i * chans * height * width, chans, height, width}, {packed}, maps,
-                              maps.own + plan.own, pooled + i * width4, out, i);
+                              pooled + i * width4, out, i);
         };
         const long each = count / size * size;
         for (long i = id; i < each; i += size) weights = run({0, 1, nullptr}, i);

@@ -61,7 +61,7 @@ inline void map_patches(const Picture& from, const Stage& stage, long begin, lon
 
 // Of a map in blocks: patches are laid out as rows for some pixels, then multiplied.
 inline void embed_map(const Team& team, const Plan& plan, const Stage& stage, const Picture& from, Product p, float* strip,
-                      float* to) {
+                      float* words, float* to) {
     const long row = (p.depth + 15) / 16 * 16, count = plan.strip / row, last = team.end(stage.pixels());
     p.from = strip;
     p.row = row;
@@ -70,22 +70,23 @@ inline void embed_map(const Team& team, const Plan& plan, const Stage& stage, co
         const long end = m + count < last ? m + count : last;
         map_patches(from, stage, m, end, row, strip);
         p.to = to + m * BLOCK;
-        multiply(p, 0, end - m, 0, stage.blocks());
+        multiply_floats(p, 0, end - m, 0, stage.blocks(), words);
     }
 }
 
 inline void patch_embed(const Team& team, const Plan& plan, const Stage& stage, bool stem, const Picture& from, Cursor& weights,
-                        float* strip, float* to) {
+                        float* strip, float* words, float* to) {
     Product p = {};
     p.depth = stage.kernel * stage.kernel * (stem ? from.chans : (from.chans + BLOCK - 1) / BLOCK * BLOCK);
-    p.panel = long(p.depth) * BLOCK;
+    p.pairs = plan.pairs && !stem;
+    p.panel = stem ? long(p.depth) * BLOCK : plan.panel(p.depth);
     p.weights = weights.take(p.panel * stage.blocks());
     p.bias = weights.take(stage.blocks() * BLOCK);
     p.to_block = stage.block();
     if (stem)
         embed_picture(team, stage, from, p, strip, to);
     else
-        embed_map(team, plan, stage, from, p, strip, to);
+        embed_map(team, plan, stage, from, p, strip, words, to);
 }
 
 }  // namespace

@@ -31,16 +31,21 @@ struct Plan {
     int classes;        // 0: no head
     int local, remote;  // sides of the attention's depthwise kernels; 0: left out
     int dilation, pointwise, gate, norm_eps_bits;
-    int map, hidden, own, strip;  // floats of scratch: a map, a team's hidden map, a thread's hidden rows and patches
+    int pairs;  // the products' weights are pairs of bfloat16, but for the stem's and the head's
+    // Floats of scratch: a map, a team's hidden map; a thread's hidden rows, patches, rounded rows, rounded map or row.
+    int map, hidden, own, strip, words, rounded;
     Stage stages[STAGES];
 
+    After gelu() const { return pairs ? ROUGH_GELU : GELU; }
+    long panel(int depth) const { return long(depth) * BLOCK / (pairs ? 2 : 1); }
+    long thread() const { return long(own) + strip + words + rounded; }
     float norm_eps() const {
         float value;
         std::memcpy(&value, &norm_eps_bits, sizeof value);
         return value;
     }
 };
-static_assert(sizeof(Plan) == (13 + 11 * STAGES) * sizeof(int32_t), "the plan arrives as an array of int32");
+static_assert(sizeof(Plan) == (16 + 11 * STAGES) * sizeof(int32_t), "the plan arrives as an array of int32");
 
 // Reads the packed weights in the order in which they were packed.
 struct Cursor {

@@ -11,14 +11,10 @@
 namespace jvan {
 namespace {
 
-#ifndef TC
-#define TC 64
-#define TB 784
-#define TG 65536
-#endif
-constexpr int64_t CHUNK = TC > PANEL ? TC : PANEL;  // hidden channels at a time
-constexpr int64_t BAND_PIXELS = TB;                // of a map at a time
-constexpr int64_t GROUP_FLOATS = TG;             // of a strip of x, which may span several bands
+constexpr int64_t CHUNK = 64 > PANEL ? 64 : PANEL;  // hidden channels at a time
+// Of a map at a time: a band's hidden chunks (three of them, 200 KB each) and strips of x share the second-level cache.
+constexpr int64_t BAND_PIXELS = 784;
+constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
 constexpr int ADJACENT = 7;                         // output pixels of the depthwise convolution in registers
 
 struct FeedForward {
