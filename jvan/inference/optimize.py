@@ -16,7 +16,8 @@ from jittor import nn
 
 from ..models.van import VAN, VANFeatures
 from ..ops import _jit
-from .packing import make_plan, pack_weights
+from .packing import pack_weights
+from .plan import make_plan
 from .structure import Unknown, sizes_of
 
 DTYPES = ("float32", "bfloat16")

@@ -1,50 +1,11 @@
-"""Sizes and weights as the fused network reads them (ops/kernels/plan.h): one array of int32, one of float32."""
+"""Weights as the fused network reads them, one array of float32 (the order is that of ops/kernels/network.h)."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from .fold import Layer, fold_block, fold_patch_embed
-
-BLOCK = 32  # channels that lie together; BLOCK in gemm.h
-CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
-GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in gemm.h
-ALIGNMENT = 16  # floats: a cache line
-ROUNDED = 96  # rows that are rounded to bfloat16 at a time; ROUNDED in gemm.h
-PATCHES = 48  # pixels whose patches are laid out at a time
-
-
-@dataclass(frozen=True)
-class StageSizes:
-    """One stage of the network: output channels, blocks, hidden channels, and its patch embedding."""
-
-    chans: int
-    depth: int
-    hidden: int
-    kernel: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """All that the operator must know of a network beside its weights."""
-
-    in_chans: int
-    classes: int  # 0: no head
-    local: int  # sides of the depthwise kernels; 0: left out
-    remote: int
-    dilation: int
-    pointwise: bool
-    gate: str
-    norm_eps: float
-    stages: tuple[StageSizes, ...]
-    pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
-
-
-def blocks(chans: int) -> int:
-    return -(-chans // BLOCK)
+from .plan import ALIGNMENT, BLOCK, Sizes
 
 
 def pack_weights(sizes: Sizes, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -126,72 +87,3 @@ def _aligned(piece: np.ndarray) -> np.ndarray:
 
 def _section(tensors, prefix: str) -> dict[str, np.ndarray]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A network on pictures of one size: the array for the operator, its scratch in floats, and the maps' sizes."""
-
-    array: np.ndarray
-    scratch: int
-    maps: tuple[tuple[int, int], ...]
-
-
-def make_plan(
-    sizes: Sizes, pictures: int, height: int, width: int, threads: int, wanted=(), logits: bool = True
-) -> Plan:
-    """`wanted` are the stages, from 0, whose maps are outputs, `logits` says whether those are."""
-    last = 4 if logits else max(wanted) + 1
-    team = 1 if pictures >= threads else threads
-    rows, maps = [], []
-    map_floats = hidden = own = strip = words = rounded = 1
-    chans = sizes.in_chans
-    for i, stage in enumerate(sizes.stages):
-        height, width = (_strided(n, stage) for n in (height, width))
-        maps.append((height, width))
-        if i >= last:
-            rows.append([stage.chans, stage.depth, stage.hidden, stage.kernel, stage.stride, 0, 0, 0, 0, 0, 0])
-            continue
-        ring, chunk, by_channels = _strategy(stage, height, width, team)
-        rows.append([stage.chans, stage.depth, stage.hidden, stage.kernel, stage.stride, height, width, ring, chunk,
-                     by_channels, int(i in wanted)])  # fmt: skip
-        block = height * width * BLOCK
-        map_floats = max(map_floats, blocks(stage.chans) * block)
-        hidden = max(hidden, chunk * block)
-        own = max(own, 4 * ring * width * BLOCK if ring else block)
-        if i == 0:
-            strip = stage.kernel * chans * ((width - 1) * stage.stride + stage.kernel)
-        else:
-            strip = max(strip, _round(stage.kernel**2 * blocks(chans) * BLOCK) * PATCHES)
-        if sizes.pairs:
-            depth = max(blocks(stage.hidden) * BLOCK, stage.kernel**2 * blocks(chans) * BLOCK if i else 0)
-            words = max(words, ROUNDED * depth // 2)
-            rounded = max(rounded, (width if ring else height * width) * blocks(stage.chans) * BLOCK // 2)
-        chans = stage.chans
-    map_floats, hidden, own, strip, words, rounded = map(_round, (map_floats, hidden, own, strip, words, rounded))
-    last_chans = blocks(sizes.stages[-1].chans) * BLOCK
-    scratch = pictures * (last_chans + blocks(sizes.classes) * BLOCK) + threads * (own + strip + words + rounded)
-    scratch += (threads if team == 1 else 1) * (5 * map_floats + hidden) + 64
-    eps = int(np.float32(sizes.norm_eps).view(np.int32))
-    head = [threads, int(logits), sizes.classes, sizes.local, sizes.remote, sizes.dilation, int(sizes.pointwise), GATES[sizes.gate],
-            eps, int(sizes.pairs), map_floats, hidden, own, strip, words, rounded]  # fmt: skip
-    return Plan(np.array(head + [n for row in rows for n in row], np.int32), scratch, tuple(maps))
-
-
-def _strategy(stage: StageSizes, height: int, width: int, team: int) -> tuple[int, int, int]:
-    """(hidden blocks a ring, hidden blocks a map, share by channels) for a stage: plan.h says what they mean."""
-    count, hidden = blocks(stage.chans), blocks(stage.hidden)
-    by_channels = int(team > 1 and count % team == 0 and height < 12 * team)
-    if height >= 12 * team and not by_channels:
-        return min(hidden, max(2, CACHE // (4 * width * BLOCK * 4))), 0, by_channels
-    if team > 1:
-        return 0, hidden, by_channels
-    return 0, min(hidden, max(2, CACHE // (height * width * BLOCK * 4))), by_channels
-
-
-def _strided(length: int, stage: StageSizes) -> int:
-    return (length + 2 * (stage.kernel // 2) - stage.kernel) // stage.stride + 1
-
-
-def _round(floats: int) -> int:
-    return -(-floats // ALIGNMENT) * ALIGNMENT

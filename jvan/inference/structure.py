@@ -5,8 +5,9 @@ from __future__ import annotations
 from jittor import nn
 
 from ..models import layers
-from ..models.van import CFF, LKA, VAN, Attention, Block, VANFeatures
-from .packing import GATES, Sizes, StageSizes
+from ..models.blocks import CFF, LKA, Attention, Block
+from ..models.van import VAN, VANFeatures
+from .plan import GATES, Sizes, StageSizes
 
 MOST_TAPS = 64  # a side of the largest depthwise kernel; MOST_TAPS in ops/kernels/block.h
 KNOWN = (

@@ -9,8 +9,9 @@ from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import load_state
 from ..errors import CheckpointError
 from ..variants import VANConfig, variant_config
+from .blocks import LKA
 from .loading import adapt_input, assign
-from .van import LKA, VAN, VANFeatures
+from .van import VAN, VANFeatures
 
 
 def create_model(

@@ -6,7 +6,7 @@ import jittor as jt
 from jittor import nn
 
 from ._jit import can_run, run_kernel
-from .depthwise import _convolve, depthwise_ref
+from .depthwise import convolve, depthwise_ref, weight_gradients
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
@@ -71,8 +71,8 @@ class _Attention(jt.Function):
         source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
         inputs = [self.x, *self.norm, w1, b1, after]
         p, u = run_kernel("pointwise_attention.h", source, inputs, [self.x.shape] * 2)
-        a_local = _convolve(u, w_local, b_local, 1, reverse=False)
-        return p, u, a_local, _convolve(a_local, w_remote, b_remote, self.dilation, reverse=False)
+        a_local = convolve(u, w_local, b_local, 1, reverse=False)
+        return p, u, a_local, convolve(a_local, w_remote, b_remote, self.dilation, reverse=False)
 
     def grad(self, dout):
         x = self.x
@@ -88,10 +88,10 @@ class _Attention(jt.Function):
             [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep],
             [x.shape, x.shape, w2.shape, b2.shape, w3.shape, b3.shape, scale.shape],
         )
-        remote = _depthwise_gradients(a_local, w_remote, b_remote, da, self.dilation)
-        da_local = _convolve(da, w_remote, b_remote, self.dilation, reverse=True)
-        local = _depthwise_gradients(u, w_local, b_local, da_local, 1)
-        du = _convolve(da_local, w_local, b_local, 1, reverse=True)
+        remote = weight_gradients(a_local, w_remote, b_remote, da, self.dilation)
+        da_local = convolve(da, w_remote, b_remote, self.dilation, reverse=True)
+        local = weight_gradients(u, w_local, b_local, da_local, 1)
+        du = convolve(da_local, w_local, b_local, 1, reverse=True)
         dnormal, dw1, db1, sums = run_kernel(
             "pointwise_attention.h",
             f"jvan::attention_in_backward({_MAP}, {_pointers(12)}, {_pointers(4, 'out')});",
@@ -101,15 +101,6 @@ class _Attention(jt.Function):
         mean, rstd, gamma, _ = self.norm
         dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
         return (dx, sums[1], sums[0], dw1, db1, *local, *remote, *products, *[None] * 6)
-
-
-def _depthwise_gradients(x, weight, bias, dy, dilation):
-    source = (
-        "jvan::depthwise_batch_gradients(in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, dilation, "
-        "in0_p, in2_p, out0_p, out1_p);"
-    )
-    shapes = [weight.shape, bias.shape]
-    return run_kernel("depthwise_backward.h", source, [x, weight, dy], shapes, {"dilation": dilation})
 
 
 def _pointers(count, kind="in"):

@@ -39,15 +39,15 @@ def depthwise_fused(x, weight, bias, dilation=1):
 class _Depthwise(jt.Function):
     def execute(self, x, weight, bias, dilation):
         self.inputs, self.dilation = (x, weight, bias), dilation
-        return _convolve(x, weight, bias, dilation, reverse=False)
+        return convolve(x, weight, bias, dilation, reverse=False)
 
     def grad(self, dy):
         x, weight, bias = self.inputs
-        dx = _convolve(dy, weight, bias, self.dilation, reverse=True)
+        dx = convolve(dy, weight, bias, self.dilation, reverse=True)
         return (dx, *weight_gradients(x, weight, bias, dy, self.dilation), None)
 
 
-def _convolve(x, weight, bias, dilation, reverse):
+def convolve(x, weight, bias, dilation, reverse):
     """The convolution, or its input's gradient, which has the taps reversed and no bias: one compiled operator for both."""
     source = f"jvan::depthwise_batch({_SHAPE}, in0_p, in1_p, reverse ? nullptr : in2_p, reverse, out0_p);"
     numbers = {"dilation": dilation, "reverse": reverse}

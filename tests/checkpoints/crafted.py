@@ -146,3 +146,12 @@ def refused(path, words: str, memory: int = MEMORY) -> None:
     assert message.isprintable()
     assert len(message) < 600 + len(str(path))
     assert sorted(path.parent.iterdir()) == beside
+
+
+# One tensor, and a row of a safetensors header.
+W, V = state(w=torch_tensor()), state(v=torch_tensor())
+ROW = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+def row(**changes) -> dict:
+    return {"w": {**ROW, **changes}}

@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.inference import optimize, packing
+from jvan.inference import optimize, plan
 from jvan.inference.optimize import InferenceVAN, optimize_for_inference
 from jvan.models import build
 from jvan.models.loading import assign
@@ -76,7 +76,7 @@ def test_vector_widths_and_threads(monkeypatch, width, threads):
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_hidden_maps_in_pieces(monkeypatch, threads):
-    monkeypatch.setattr(packing, "CACHE", 1)
+    monkeypatch.setattr(plan, "CACHE", 1)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     compare(plain_network(VANConfig(**{**WIDE, "mlp_ratios": (5, 4, 6, 3)})), pictures(1, 3, 130, 101))
 

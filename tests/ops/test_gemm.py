@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jvan.inference.fold import Layer
-from jvan.inference.packing import BLOCK, _depthwise, _pairs, _panels, _product
+from jvan.inference.packing import _depthwise, _pairs, _panels, _product
+from jvan.inference.plan import BLOCK
 from jvan.ops import _jit
 
 WIDTHS = pytest.mark.parametrize("width", [None, 32, 16], ids=["processor's", "AVX2", "128 bits"])

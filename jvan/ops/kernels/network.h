@@ -93,7 +93,7 @@ inline void head(const Team& team, const Plan& plan, long pictures, Cursor weigh
         }
 }
 
-// pictures: (N, C, H, W); scratch: as jvan/inference/packing.py counts it.
+// pictures: (N, C, H, W); scratch: as jvan/inference/plan.py counts it.
 inline void run_network(const float* pictures, long count, int chans, int height, int width, const Plan& plan, const float* packed,
                         float* memory, const Outputs& out) {
     const int width4 = plan.stages[STAGES - 1].blocks() * BLOCK;

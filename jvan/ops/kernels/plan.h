@@ -1,4 +1,4 @@
-// What jvan/inference/packing.py lays down for the operator: sizes, and the order of the weights.
+// What jvan/inference/plan.py lays down for the operator, and the order of the weights in jvan/inference/packing.py.
 #pragma once
 
 # include "gemm.h"

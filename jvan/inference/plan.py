@@ -1,0 +1,142 @@
+"""Sizes as the fused network reads them (ops/kernels/plan.h), one array of int32, and how much scratch memory it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 32  # channels that lie together; BLOCK in gemm.h
+CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
+GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in gemm.h
+ALIGNMENT = 16  # floats: a cache line
+ROUNDED = 96  # rows that are rounded to bfloat16 at a time; ROUNDED in gemm.h
+PATCHES = 48  # pixels whose patches are laid out at a time
+
+
+@dataclass(frozen=True)
+class StageSizes:
+    """One stage of the network: output channels, blocks, hidden channels, and its patch embedding."""
+
+    chans: int
+    depth: int
+    hidden: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that the operator must know of a network beside its weights."""
+
+    in_chans: int
+    classes: int  # 0: no head
+    local: int  # sides of the depthwise kernels; 0: left out
+    remote: int
+    dilation: int
+    pointwise: bool
+    gate: str
+    norm_eps: float
+    stages: tuple[StageSizes, ...]
+    pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
+
+
+def blocks(chans: int) -> int:
+    return -(-chans // BLOCK)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network on pictures of one size: the array for the operator, its scratch in floats, and the maps' sizes."""
+
+    array: np.ndarray
+    scratch: int
+    maps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage on maps of one size: how it is computed (plan.h), and the floats of scratch that it needs."""
+
+    stage: StageSizes
+    height: int
+    width: int
+    team: int  # threads that share a picture
+
+    @property
+    def strategy(self) -> tuple[int, int, int]:
+        """(hidden blocks a ring, hidden blocks a map, share by channels): plan.h says what they mean."""
+        count, hidden = blocks(self.stage.chans), blocks(self.stage.hidden)
+        by_channels = int(self.team > 1 and count % self.team == 0 and self.height < 12 * self.team)
+        if self.height >= 12 * self.team and not by_channels:
+            return min(hidden, max(2, CACHE // (4 * self.width * BLOCK * 4))), 0, by_channels
+        if self.team > 1:
+            return 0, hidden, by_channels
+        return 0, min(hidden, max(2, CACHE // (self.block * 4))), by_channels
+
+    @property
+    def block(self) -> int:
+        return self.height * self.width * BLOCK
+
+    def scratch(self, sizes: Sizes, chans: int, is_stem: bool) -> tuple[int, ...]:
+        """(a map, a team's hidden map; a thread's hidden rows, patches, rounded rows, rounded map or row); chans come in."""
+        stage, (ring, chunk, _) = self.stage, self.strategy
+        own = 4 * ring * self.width * BLOCK if ring else self.block
+        patch = stage.kernel**2 * blocks(chans) * BLOCK
+        strip = _round(patch) * PATCHES
+        if is_stem:
+            strip = stage.kernel * chans * ((self.width - 1) * stage.stride + stage.kernel)
+        words = rounded = 1
+        if sizes.pairs:
+            words = ROUNDED * max(blocks(stage.hidden) * BLOCK, 0 if is_stem else patch) // 2
+            rounded = (self.width if ring else self.height * self.width) * blocks(stage.chans) * BLOCK // 2
+        return blocks(stage.chans) * self.block, max(1, chunk * self.block), own, strip, words, rounded
+
+
+def make_plan(
+    sizes: Sizes, pictures: int, height: int, width: int, threads: int, wanted=(), logits: bool = True
+) -> Plan:
+    """`wanted` are the stages, from 0, whose maps are outputs, `logits` says whether those are.
+
+    Raises ValueError for pictures whose maps the operator cannot count.
+    """
+    last = 4 if logits else max(wanted) + 1
+    team = 1 if pictures >= threads else threads
+    rows, maps, scratch = [], [], []
+    chans = sizes.in_chans
+    for i, stage in enumerate(sizes.stages):
+        height, width = (_strided(n, stage) for n in (height, width))
+        maps.append((height, width))
+        row = [stage.chans, stage.depth, stage.hidden, stage.kernel, stage.stride]
+        if i < last:
+            work = Work(stage, height, width, team)
+            scratch.append(work.scratch(sizes, chans, is_stem=i == 0))
+            rows += [*row, height, width, *work.strategy, int(i in wanted)]
+        else:
+            rows += row + [0] * 6
+        chans = stage.chans
+    floats = [_round(max(column)) for column in zip(*scratch)]
+    eps = int(np.float32(sizes.norm_eps).view(np.int32))
+    head = [threads, int(logits), sizes.classes, sizes.local, sizes.remote, sizes.dilation, int(sizes.pointwise),
+            GATES[sizes.gate], eps, int(sizes.pairs), *floats]  # fmt: skip
+    if max(head + rows) >= 2**31:
+        raise ValueError(
+            f"maps of {maps[0][0]}×{maps[0][1]} pixels are too large for one operator; cut the pictures up"
+        )
+    return Plan(np.array(head + rows, np.int32), _total(sizes, pictures, threads, team, floats), tuple(maps))
+
+
+def _total(sizes: Sizes, pictures: int, threads: int, team: int, floats: list[int]) -> int:
+    """Floats of scratch in all: what a picture's threads share, what each has, pooled features and logits, and alignment."""
+    a_map, hidden, *own = floats
+    shared = (threads if team == 1 else 1) * (5 * a_map + hidden)
+    outputs = pictures * (blocks(sizes.stages[-1].chans) + blocks(sizes.classes)) * BLOCK
+    return shared + threads * sum(own) + outputs + 64
+
+
+def _strided(length: int, stage: StageSizes) -> int:
+    return (length + 2 * (stage.kernel // 2) - stage.kernel) // stage.stride + 1
+
+
+def _round(floats: int) -> int:
+    return -(-floats // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,151 @@
+"""What a stage of the Visual Attention Network is built of: large-kernel attention, convolutional feed-forward, patch embedding."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Callable
+
+from jittor import init, nn
+
+from ..ops.attention import attention
+from ..ops.feed_forward import feed_forward
+from ..ops.gelu import gelu
+from .checkpointing import is_checkpointed
+from .layers import BatchNorm, Conv, Depthwise, Dropout, DropPath, Pointwise
+
+LAYER_SCALE_INIT = 1e-2  # official code, models/van.py
+
+
+class LKA(nn.Module):
+    """Large-kernel attention (eq. 1–2): a K×K kernel as DW (2d-1) -> DW-D ceil(K/d), dilation d -> 1×1, times its input.
+
+    x: (N, H, W, C) -> the same shape. `parts` leaves some of ("dw", "dw_d", "pw") out, `gate` is how the
+    attention meets x: "multiply", "add", "sigmoid" (x times its sigmoid) or "none" (Table 3).
+    """
+
+    def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, parts=("dw", "dw_d", "pw"), gate="multiply"):
+        self.gate = gate
+        self.conv0 = Depthwise(dim, 2 * dilation - 1) if "dw" in parts else nn.Identity()
+        self.conv_spatial = Depthwise(dim, ceil(kernel_size / dilation), dilation) if "dw_d" in parts else nn.Identity()
+        self.conv1 = Pointwise(dim, dim) if "pw" in parts else nn.Identity()
+
+    def execute(self, x):
+        attention = self.conv1(self.conv_spatial(self.conv0(x)))
+        if self.gate == "multiply":
+            return x * attention
+        if self.gate == "add":
+            return x + attention
+        if self.gate == "sigmoid":
+            return x * attention.sigmoid()
+        return attention
+
+
+class Attention(nn.Module):
+    """1×1 -> GELU -> LKA -> 1×1, plus a shortcut of its own: the block adds a second one (Fig. 3, Sec. 4.1.1)."""
+
+    def __init__(self, dim: int, lka: Callable[[int], nn.Module] = LKA):
+        self.proj_1 = Pointwise(dim, dim)
+        self.spatial_gating_unit = lka(dim)
+        self.proj_2 = Pointwise(dim, dim)
+
+    def execute(self, x):
+        return self.proj_2(self.spatial_gating_unit(gelu(self.proj_1(x)))) + x
+
+    @property
+    def is_one_operator(self) -> bool:
+        """Whether `ops.attention` computes it: the published LKA, of unchanged layers."""
+        lka = self.spatial_gating_unit
+        return (
+            type(lka) is LKA
+            and lka.gate == "multiply"
+            and all(type(layer) is Pointwise for layer in (self.proj_1, lka.conv1, self.proj_2))
+            and all(type(layer) is Depthwise for layer in (lka.conv0, lka.conv_spatial))
+        )
+
+    @property
+    def operands(self) -> tuple:
+        """What `ops.attention` takes between the norm and the scale."""
+        lka = self.spatial_gating_unit
+        pairs = [(m.weight, m.bias) for m in (self.proj_1, lka.conv0, lka.conv_spatial, lka.conv1, self.proj_2)]
+        return (*pairs[:3], lka.conv_spatial.dilation, *pairs[3:])
+
+
+class DWConv(nn.Module):
+    """The feed-forward's depthwise 3×3; a module of its own because checkpoints name it `dwconv.dwconv`."""
+
+    def __init__(self, dim: int):
+        self.dwconv = Depthwise(dim, 3)
+
+    def execute(self, x):
+        return self.dwconv(x)
+
+
+class CFF(nn.Module):
+    """Convolutional feed-forward: 1×1 -> depthwise 3×3 -> GELU -> 1×1, dropout after each of the last two."""
+
+    def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0):
+        self.fc1 = Pointwise(dim, hidden_dim)
+        self.dwconv = DWConv(hidden_dim)
+        self.fc2 = Pointwise(hidden_dim, dim)
+        self.drop = Dropout(drop)
+
+    def execute(self, x):
+        x = self.drop(gelu(self.dwconv(self.fc1(x))))
+        return self.drop(self.fc2(x))
+
+    @property
+    def is_one_operator(self) -> bool:
+        """Whether `ops.feed_forward` computes it: unchanged layers, no dropout."""
+        plain = type(self.dwconv.dwconv) is Depthwise and self.dwconv.dwconv.dilation == 1
+        return plain and not self.drop.drops and type(self.fc1) is Pointwise and type(self.fc2) is Pointwise
+
+    @property
+    def operands(self) -> tuple:
+        """What `ops.feed_forward` takes between the norm and the scale."""
+        return tuple((m.weight, m.bias) for m in (self.fc1, self.dwconv.dwconv, self.fc2))
+
+
+class Block(nn.Module):
+    """x + s₁·Attention(BN(x)), then x + s₂·CFF(BN(x)); s₁ and s₂ are layer scales. (N, H, W, C) -> the same."""
+
+    def __init__(self, dim: int, mlp_ratio: float = 4, drop: float = 0.0, drop_path: float = 0.0, lka=LKA):
+        self.norm1 = BatchNorm(dim)
+        self.attn = Attention(dim, lka)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = BatchNorm(dim)
+        self.mlp = CFF(dim, int(dim * mlp_ratio), drop)
+        self.layer_scale_1 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
+        self.layer_scale_2 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
+
+    def execute(self, x):
+        return self._add_mlp(self._add_attention(x))
+
+    def _add_attention(self, x):
+        if not self.attn.is_one_operator:
+            return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
+        layers = self.attn.operands
+        scale, keep = self.layer_scale_1, self.drop_path.factors(x.shape[0])
+        # Kept until the feed-forward's gradients are there, its maps would be half of what the block needs at once.
+        out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
+        self.norm1.update_running(mean, var, count=x.numel() // x.shape[-1])
+        return out
+
+    def _add_mlp(self, x):
+        if not self.mlp.is_one_operator:
+            return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+        layers = self.mlp.operands
+        scale, keep = self.layer_scale_2, self.drop_path.factors(x.shape[0])
+        out, mean, var = feed_forward(x, self.norm2.as_operand(), *layers, scale, keep)
+        self.norm2.update_running(mean, var, count=x.numel() // x.shape[-1])
+        return out
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches: a strided convolution and BatchNorm. (N, H, W, C) -> (N, ceil(H/s), ceil(W/s), dim)"""
+
+    def __init__(self, in_chans: int, dim: int, kernel_size: int, stride: int):
+        self.proj = Conv(in_chans, dim, kernel_size, stride, kernel_size // 2)
+        self.norm = BatchNorm(dim)
+
+    def execute(self, x):
+        return self.norm(self.proj(x))
