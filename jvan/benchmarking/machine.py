@@ -37,7 +37,8 @@ def available_cores() -> int:
 def random_weights(config: VANConfig) -> dict[str, np.ndarray]:
     """Weights of the network's own sizes that leave nothing at zero or one, where errors would hide.
 
-    Layer scales are small and variances near two, so that ninety blocks stay finite without training.
+    A stage's layer scales add up to about one third: the attention's output grows with the square of its input, and
+    ninety untrained blocks would otherwise overflow.
     """
     random = np.random.default_rng(20220220)
     weights = {}
@@ -48,7 +49,8 @@ def random_weights(config: VANConfig) -> dict[str, np.ndarray]:
         elif len(shape) == 2:
             values = random.normal(0, shape[1] ** -0.5, shape)
         elif "layer_scale" in name:
-            values = random.uniform(0.02, 0.2, shape)
+            depth = config.depths[int(name[len("block")]) - 1]
+            values = random.uniform(0.06, 0.6, shape) / depth
         elif name.endswith(("weight", "running_var")):
             values = random.uniform(0.5, 1.5, shape) * (2 if name.endswith("var") else 1)
         else:

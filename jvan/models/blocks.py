@@ -125,7 +125,7 @@ class Block(nn.Module):
             return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
         layers = self.attn.operands
         scale, keep = self.layer_scale_1, self.drop_path.factors(x.shape[0])
-        # Kept until the feed-forward's gradients are there, its maps would be half of what the block needs at once.
+        # Kept until they are needed, a block's maps would be most of what it needs at once.
         out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
         self.norm1.update_running(mean, var, count=x.numel() // x.shape[-1])
         return out
@@ -135,7 +135,7 @@ class Block(nn.Module):
             return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
         layers = self.mlp.operands
         scale, keep = self.layer_scale_2, self.drop_path.factors(x.shape[0])
-        out, mean, var = feed_forward(x, self.norm2.as_operand(), *layers, scale, keep)
+        out, mean, var = feed_forward(x, self.norm2.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
         self.norm2.update_running(mean, var, count=x.numel() // x.shape[-1])
         return out
 

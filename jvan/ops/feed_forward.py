@@ -11,50 +11,57 @@ from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
 _MAP = "jvan::FeedForward{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in5_shape0}"
+_CHUNK = 64  # hidden channels that lie together; CHUNK in the kernel
 _INPUT = "jvan::FeedForwardInput{" + ", ".join(f"in{i}_p" for i in range(13)) + "}"
 
 
-def feed_forward(x, norm, fc1, dw, fc2, scale, keep):
+def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     """x + keep·scale·fc2(gelu(dw(fc1(norm(x))))).
 
     x: (N, H, W, C); norm: ops.norm.Norm; fc1: weight (D, C, 1, 1) and bias (D,); dw: (D, 1, 3, 3) and (D,);
     fc2: (C, D, 1, 1) and (C,); scale: (C,); keep: (N,), drop path's factors -> (like x, mean (C,), var (C,)):
-    the output and the statistics that norm used.
+    the output and the statistics that norm used. With `recompute` the backward pass makes fc1's output again.
     """
     can = can_run(x, norm.weight, *fc1, *dw, *fc2, scale, keep) and dw[0].shape[2] == 3
-    return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep)
+    return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep, recompute)
 
 
-def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep):
+def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     normal, mean, var = norm.ref(x)
     hidden = nn.gelu(depthwise_ref(pointwise_ref(normal, *fc1), *dw))
     return x + scale * pointwise_ref(hidden, *fc2) * keep.reshape((-1, 1, 1, 1)), mean, var
 
 
-def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep):
-    """By `kernels/pointwise_feed_forward.h`: float32 on the CPU. Keeps x alone for the backward pass."""
+def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
+    """By `kernels/pointwise_feed_forward.h`: float32 on the CPU. Keeps x and fc1's output, or x alone."""
     mean, var, rstd = norm.statistics(x)
-    out = _FeedForward.apply(
-        x, norm.weight, norm.bias, *fc1, *dw, *fc2, scale, keep.stop_grad(), mean, rstd, norm.constant
-    )
+    inputs = (x, norm.weight, norm.bias, *fc1, *dw, *fc2, scale)
+    recompute = recompute or jt.flags.no_grad or all(v.is_stop_grad() for v in inputs)
+    out = _FeedForward.apply(*inputs, keep.stop_grad(), mean, rstd, norm.constant, recompute)
     return out, mean, var
 
 
 class _FeedForward(jt.Function):
-    def execute(self, x, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep, mean, rstd, constant):
+    def execute(self, x, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep, mean, rstd, constant, recompute):
         self.inputs = [x, mean, rstd, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep]
         self.constant = constant
-        source = f"jvan::feed_forward({_MAP}, {_INPUT}, out0_p);"
-        return run_kernel("pointwise_feed_forward.h", source, self.inputs, [x.shape])[0]
+        shapes = [x.shape]
+        if not recompute:
+            shapes.append((-(-w1.shape[0] // _CHUNK), *x.shape[:3], _CHUNK))
+        source = f"jvan::feed_forward({_MAP}, {_INPUT}, out0_p, {'nullptr' if recompute else 'out1_p'});"
+        out, *self.hidden = run_kernel("pointwise_feed_forward.h", source, self.inputs, shapes)
+        return out
 
     def grad(self, dout):
         x, mean, rstd, gamma, _beta, *layers, scale, _keep = self.inputs
+        hidden, self.hidden = self.hidden, []  # freed as soon as used, whatever holds on to this object
         outputs = ", ".join(f"out{i}_p" for i in range(9))
+        kept = "in14_p" if hidden else "nullptr"
         dnormal, *products, dscale, sums = run_kernel(
             "pointwise_feed_forward.h",
-            f"jvan::feed_forward_backward({_MAP}, {_INPUT}, in13_p, {{{outputs}}});",
-            [*self.inputs, dout],
+            f"jvan::feed_forward_backward({_MAP}, {_INPUT}, in13_p, {kept}, {{{outputs}}});",
+            [*self.inputs, dout, *hidden],
             [x.shape, *(v.shape for v in layers), scale.shape, (2, x.shape[-1])],
         )
         dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
-        return (dx, sums[1], sums[0], *products, dscale, *[None] * 4)
+        return (dx, sums[1], sums[0], *products, dscale, *[None] * 5)

@@ -64,10 +64,10 @@ def numpy_norm(x, gamma, beta, fixed):
     return (x - fixed[0]) / np.sqrt(fixed[1] + EPS) * gamma + beta
 
 
-def feed_forward_of(op, fixed, keep):
+def feed_forward_of(op, fixed, keep, recompute=False):
     def run(x, gamma, beta, w1, b1, taps, bias, w2, b2, scale):
         norm = Norm(gamma, beta, EPS, *as_vars(fixed))
-        return op(x, norm, (w1, b1), (taps, bias), (w2, b2), scale, *as_vars([keep]))[0]
+        return op(x, norm, (w1, b1), (taps, bias), (w2, b2), scale, *as_vars([keep]), recompute=recompute)[0]
 
     return run
 
@@ -138,9 +138,14 @@ def gradients(op, arrays):
     return [out.numpy()] + [g.numpy() for g in jt.grad((out * out).sum(), variables)]
 
 
-def test_recomputed_attention_is_the_same_to_the_bit():
-    arrays, keep = random_arrays(attention_shapes((3, 31, 29, 40), 3, 4)), drop_path(3)
+@pytest.mark.parametrize("shape", [(3, 31, 29, 40), (1, 57, 43, 17)], ids=str)
+def test_what_is_made_again_is_the_same_to_the_bit(shape):
+    keep = drop_path(shape[0])
+    arrays = random_arrays(attention_shapes(shape, 3, 4))
     kept, again = (gradients(attention_of(attention_fused, 2, (), keep, r), arrays) for r in (False, True))
+    assert all(np.array_equal(a, b) for a, b in zip(kept, again))
+    arrays = random_arrays(feed_forward_shapes(shape, 90))
+    kept, again = (gradients(feed_forward_of(feed_forward_fused, (), keep, r), arrays) for r in (False, True))
     assert all(np.array_equal(a, b) for a, b in zip(kept, again))
 
 
@@ -152,8 +157,12 @@ def test_the_same_bits_at_every_run():
 
 def test_gradients_twice():
     """A graph that was kept can be asked again, after the first time has freed what it could."""
-    arrays, keep = random_arrays(attention_shapes((2, 5, 7, 8), 3, 3)), drop_path(2)
-    variables = [jt.array(a) for a in arrays]
-    loss = attention_of(attention_fused, 1, (), keep)(*variables).sum()
-    first = [g.numpy() for g in jt.grad(loss, variables)]
-    assert all(np.array_equal(a, g.numpy()) for a, g in zip(first, jt.grad(loss, variables)))
+    keep = drop_path(2)
+    for op, shapes in (
+        (attention_of(attention_fused, 1, (), keep), attention_shapes((2, 5, 7, 8), 3, 3)),
+        (feed_forward_of(feed_forward_fused, (), keep), feed_forward_shapes((2, 5, 7, 8), 20)),
+    ):
+        variables = [jt.array(a) for a in random_arrays(shapes)]
+        loss = op(*variables).sum()
+        first = [g.numpy() for g in jt.grad(loss, variables)]
+        assert all(np.array_equal(a, g.numpy()) for a, g in zip(first, jt.grad(loss, variables)))

@@ -2,8 +2,8 @@
 //
 //   x̂ = BatchNorm(x);  h = x̂·W₁ᵀ + b₁;  t = depthwise₃ₓ₃(h);  out = x + keep·s·(gelu(t)·W₂ᵀ + b₂)
 //
-// h and t are never whole: some hidden channels at a time, some rows at a time, and the backward pass makes them again,
-// which costs a sixth more products and saves every pass over maps that are four or eight times as wide as x.
+// t is never whole: some hidden channels at a time, some rows at a time, in the backward pass again. h is written out for
+// that one, or made again there: a fifth more products for maps that are four or eight times as wide as x.
 #pragma once
 
 # include "norm.h"
@@ -21,6 +21,10 @@ struct FeedForward {
     int64_t batch, height, width, chans, hidden;
 
     int64_t pixels() const { return height * width; }
+    // In all of h as it is kept, (chunks, N, H, W, CHUNK): where a row of chunk k begins.
+    int64_t kept(int64_t k, int64_t picture, int64_t row) const {
+        return ((k / CHUNK * batch + picture) * pixels() + row * width) * CHUNK;
+    }
 };
 
 // Rows [top, bottom) of a picture, with `halo` more where the picture has them.
@@ -71,6 +75,13 @@ struct Framed {
             std::fill(data + y * line(), data + y * line() + CHUNK, 0.0f);
             std::fill(data + (y + 1) * line() - CHUNK, data + (y + 1) * line(), 0.0f);
         }
+    }
+    // Rows [begin, end) to or from an array without a frame.
+    void write(int64_t begin, int64_t end, float* to) const {
+        for (int64_t y = begin; y < end; y++, to += width * CHUNK) std::copy(at(y, 0), at(y, width), to);
+    }
+    void read(int64_t begin, int64_t end, const float* from) const {
+        for (int64_t y = begin; y < end; y++, from += width * CHUNK) std::copy(from, from + width * CHUNK, at(y, 0));
     }
 };
 
@@ -167,7 +178,8 @@ struct PackedFeedForward {
     }
 };
 
-inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out) {
+// h: null, or where it is kept.
+inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
     static Scratch shared;
     const PackedFeedForward weights(map, in, shared);
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans), hidden = rounded_chunks(map.hidden);
@@ -202,6 +214,7 @@ inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, flo
                 multiply({normal + (b - first) * wide * pitch, pitch}, frame.rows * map.width,
                          part(weights.into, chans, 0, k, chans), some,
                          Result(h, CHUNK, weights.bias1 + k, false, place.data()));
+                if (h_kept) frame.write(band.top, band.bottom, h_kept + map.kept(k, band.picture, band.top));
                 convolve(frame, weights.taps + 9 * k, weights.bias + k, band.top, band.bottom, some, t);
                 for_each_vector(inner, some, [&](int64_t i, int64_t c) { store(t + i * CHUNK + c, gelu(load(t + i * CHUNK + c))); });
                 multiply({t, CHUNK}, inner, part(outof, map.hidden, k, 0, depth), width,
@@ -231,6 +244,7 @@ struct FeedForwardBackward {
     const FeedForwardInput& in;
     const PackedFeedForward& weights;
     const Bands& bands;
+    const float* h_kept;                    // null: to be made again
     const float *back2, *back1, *reversed;  // of W₂·s, W₁ and the taps
     float *sum1, *sum2, *tap_sums, *bias1_sums, *sums;  // this thread's
     Scratch& own;
@@ -267,9 +281,13 @@ struct FeedForwardBackward {
         const Framed h = {own.get(6, framed() * CHUNK), map.width, band.first(2), band.rows(2)};
         const Framed dt = {own.get(7, framed() * CHUNK), map.width, band.first(1), band.rows(1)};
         h.clear_frame(), dt.clear_frame();
-        places(h, h.first, h.rows, place.data());
-        multiply({normal, pitch()}, h.rows * map.width, part(weights.into, chans(), 0, k, chans()), some,
-                 Result(h.data, CHUNK, weights.bias1 + k, false, place.data()));
+        if (h_kept) {
+            h.read(h.first, h.first + h.rows, h_kept + map.kept(k, band.picture, h.first));
+        } else {
+            places(h, h.first, h.rows, place.data());
+            multiply({normal, pitch()}, h.rows * map.width, part(weights.into, chans(), 0, k, chans()), some,
+                     Result(h.data, CHUNK, weights.bias1 + k, false, place.data()));
+        }
         convolve(h, weights.taps + 9 * k, weights.bias + k, dt.first, dt.first + dt.rows, some, t);
         places(dt, dt.first, dt.rows, place.data());
         multiply({e, pitch()}, dt.rows * map.width, part(back2, chans(), 0, k, chans()), some,
@@ -300,8 +318,8 @@ struct FeedForwardBackward {
     }
 };
 
-// Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's.
-inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout,
+// Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's. h_kept: null, or what the forward pass kept.
+inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
                                   const FeedForwardGradients& to) {
     static Scratch shared;
     const PackedFeedForward weights(map, in, shared);
@@ -319,7 +337,7 @@ inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput
         float *sum1 = own.zeros(0, hidden * width), *sum2 = own.zeros(1, chans * hidden);
         float *tap_sums = own.zeros(2, 10 * hidden), *bias1_sums = own.zeros(3, hidden), *sums = own.zeros(4, 3 * width);
         part1.is(sum1), part2.is(sum2), part_taps.is(tap_sums), part_bias1.is(bias1_sums), part_sums.is(sums);
-        const FeedForwardBackward work = {map, in, weights, bands, back2, back1, reversed, sum1, sum2, tap_sums, bias1_sums, sums, own, place};
+        const FeedForwardBackward work = {map, in, weights, bands, h_kept, back2, back1, reversed, sum1, sum2, tap_sums, bias1_sums, sums, own, place};
         const int64_t each = work.wide() * work.pitch(), size = bands.most_bands() * each;
         place.resize(work.wide());
         float *normal = own.get(9, size), *e = own.get(10, size), *dnormal = own.get(11, size);
