@@ -32,8 +32,9 @@ with jt.no_grad():
     corner = float(jt.nn.conv2d(jt.ones((1, 3, 5, 5)), jt.ones((2, 3, 3, 3)))[0, 1, 2, 2])
 ok = (total, corner) == (3.0, 27.0)
 mkl = jt.compile_extern.mkl_ops is not None
-from jvan.ops._jit import why_not
-print("\\n" + json.dumps(dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), cuda=bool(jt.has_cuda), mpi=jt.mpi is not None)))
+from jvan.ops._jit import arithmetic, why_not
+found = dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), bfloat16=why_not() or arithmetic("bfloat16"))
+print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), mpi=jt.mpi is not None)))
 """
 
 
@@ -114,6 +115,8 @@ def check_start(timeout: float) -> Finding:
     if not result["ok"]:
         return Finding("start", BROKEN, "Jittor starts but computes wrong numbers", "rm -r " + jittor_cache())
     what = f"Jittor {result['version']} starts and computes on the CPU" + (", CUDA is there" if result["cuda"] else "")
+    if not result["kernels"]:
+        what += f"; bfloat16 inference: {result['bfloat16']}"
     slow = [*([] if result["mkl"] else ["without oneDNN"]), *([result["kernels"]] if result["kernels"] else [])]
     return Finding("start", SLOW if slow else OK, "; ".join([what, *slow]))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
-import subprocess
 import warnings
 from collections import OrderedDict
 from dataclasses import replace
@@ -65,7 +63,7 @@ class InferenceVAN(nn.Module):
 
     def __init__(self, model: VAN, dtype: str = "float32"):
         self._sizes = replace(sizes_of(model), pairs=dtype == "bfloat16")
-        self.arithmetic = arithmetic(dtype)
+        self.arithmetic = _jit.arithmetic(dtype)
         self.in_chans, self.num_features, self.num_classes = model.in_chans, model.num_features, model.num_classes
         self.feature_info, self.metadata = model.feature_info, model.metadata
         self.pretrained_cfg = model.pretrained_cfg
@@ -132,22 +130,6 @@ def _on_a_cache_line(values: np.ndarray):
     offset = -(memory.ctypes.data // 4) % line
     memory[offset : offset + values.size] = values
     return variable, offset
-
-
-def arithmetic(dtype: str) -> str:
-    """What the products of a network of this dtype are computed with on this machine, in words."""
-    if dtype == "float32":
-        return "float32"
-    if _jit.vector_bytes in (None, 64) and _has_bfloat16_units(jt.flags.cc_path):
-        return "bfloat16 products by AVX512-BF16, float32 sums"
-    return "values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here"
-
-
-@functools.cache
-def _has_bfloat16_units(compiler: str) -> bool:
-    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    macros = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    return "#define __AVX512BF16__ " in macros
 
 
 def _threads() -> int:

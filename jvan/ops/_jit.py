@@ -60,15 +60,21 @@ def why_not() -> str | None:
     return _compiler_fault(jt.flags.cc_path)
 
 
+def arithmetic(dtype: str) -> str:
+    """What the products of a network of this dtype, "float32" or "bfloat16", are computed with on this machine, in words."""
+    if dtype == "float32":
+        return "float32"
+    if vector_bytes in (None, 64) and "__AVX512BF16__" in _macros(jt.flags.cc_path, "-march=native"):
+        return "bfloat16 products by AVX512-BF16, float32 sums"
+    return "values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here"
+
+
 @functools.cache
 def _compiler_fault(path: str) -> str | None:
     try:
-        macros = subprocess.run(
-            [path, "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
+        found = _macros(path)
     except (OSError, subprocess.SubprocessError) as error:
         return f"the C++ kernels are off: {path} does not answer ({error})"
-    found = dict(re.findall(r"#define (__clang_major__|__GNUC__) (\d+)", macros))
     needed = {"__clang_major__": ("Clang", 11), "__GNUC__": ("GCC", 9)}
     for macro, (compiler, version) in needed.items():
         if macro in found:
@@ -76,6 +82,14 @@ def _compiler_fault(path: str) -> str | None:
                 return None
             return f"the C++ kernels are off: they need {compiler} {version} or newer, {path} is {found[macro]}"
     return f"the C++ kernels are off: {path} is neither GCC nor Clang, whose vector types they use"
+
+
+@functools.cache
+def _macros(path: str, *options: str) -> dict[str, str]:
+    """What a compiler defines before it reads anything."""
+    command = [path, *options, "-dM", "-E", "-x", "c++", os.devnull]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return dict(re.findall(r"^#define (\w+) (.*)$", text, re.M))
 
 
 @functools.cache

@@ -154,9 +154,10 @@ def test_bfloat16(monkeypatch, width, threads):
         assert 1e-4 < error(fast(x).numpy(), want) <= 3e-2
 
 
-def test_bfloat16_recorded_logits():
-    golden = recording("van_b0")
-    fast = InferenceVAN(network(variant_config("van_b0"), section(golden, "statistics/")), "bfloat16")
+@pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])
+def test_bfloat16_recorded_logits(arch):
+    golden = recording(arch)
+    fast = InferenceVAN(network(variant_config(arch), section(golden, "statistics/")), "bfloat16")
     for size in ("224x224", "193x257"):
         assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= 3e-2
 
