@@ -88,7 +88,8 @@ class Work:
             strip = stage.kernel * chans * ((self.width - 1) * stage.stride + stage.kernel)
         words = rounded = 1
         if sizes.pairs:
-            words = ROUNDED * max(blocks(stage.hidden) * BLOCK, 0 if is_stem else patch) // 2
+            depth = max(blocks(stage.chans) * BLOCK, blocks(stage.hidden) * BLOCK, 0 if is_stem else patch)
+            words = ROUNDED * depth // 2
             rounded = (self.width if ring else self.height * self.width) * blocks(stage.chans) * BLOCK // 2
         return blocks(stage.chans) * self.block, max(1, chunk * self.block), own, strip, words, rounded
 

@@ -42,8 +42,9 @@ def is_first_run() -> bool:
 def checkpoint(module, x):
     """module(x), of which nothing is kept for the backward pass but x and the random draws.
 
-    The module takes and returns one jt.Var and draws its random numbers through `draw`. Its gradients
-    are those that it has without checkpointing.
+    The module takes and returns one jt.Var, draws its random numbers through `draw`, and moves statistics only where
+    `is_first_run`. Its gradients are those that it has without checkpointing; there is one backward pass an output,
+    RuntimeError at a second one or where the module was switched between training and evaluation before it.
     """
     learned = _learned(module)
     if jt.flags.no_grad or (x.is_stop_grad() and not learned):
@@ -52,8 +53,9 @@ def checkpoint(module, x):
 
 
 class _Checkpoint(jt.Function):
-    def execute(self, module, x, *learned):
+    def execute(self, module, x, *_learned):
         self.module, self.x = module, x
+        self.mode = _mode(module)
         self.needs_dx = not x.is_stop_grad()
         with _as(_Run()) as run, jt.no_grad():
             out = module(x.detach())
@@ -62,11 +64,7 @@ class _Checkpoint(jt.Function):
         return out.start_grad()
 
     def grad(self, dout):
-        if self.x is None:
-            raise RuntimeError(
-                "gradient checkpointing keeps nothing for a second backward pass over the same output; "
-                "take all gradients at once, or call set_grad_checkpointing(False)"
-            )
+        self._check()
         dout = dout.detach()  # it depends on the parameters too, by way of the first run
         # Jittor runs the graph once this has returned and lets go of this object last of all: it must not keep x.
         x, self.x = _not_before(dout, self.x.detach()), None
@@ -79,10 +77,29 @@ class _Checkpoint(jt.Function):
         gradients = jt.grad((out * dout).sum(), targets, retain_graph=False)
         return (None,) * (1 + (not self.needs_dx)) + tuple(gradients)
 
+    def _check(self):
+        if self.x is None:
+            raise RuntimeError(
+                "gradient checkpointing keeps nothing for a second backward pass over the same output; "
+                "take all gradients at once, or call set_grad_checkpointing(False)"
+            )
+        if self.mode != _mode(self.module):
+            raise RuntimeError(
+                "gradient checkpointing runs the network again in the backward pass, and train(), eval() or freeze() was "
+                "called since the forward pass; take the gradients first"
+            )
+
 
 def _not_before(earlier, x):
     """x, once `earlier` is there: Jittor runs what it can, and could make several modules' maps at once."""
-    return x + earlier.reshape((-1,))[:1] * 0
+    # Both choices are x, whatever the condition: arithmetic with `earlier` would spread what is not finite in it.
+    condition = earlier.reshape((-1,))[:1].reshape((1,) * x.ndim).broadcast(x.shape) > 0
+    return jt.ternary(condition, x, x)
+
+
+def _mode(module):
+    """What of a module decides which gradients it has: whether its parts train, and which parameters learn."""
+    return [getattr(m, "is_train", None) for m in module.modules()], [id(p) for p in _learned(module)]
 
 
 def _learned(module):

@@ -19,7 +19,7 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
     x: (N, H, W, C); norm: ops.norm.Norm; proj_1, gate, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
     local, remote: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
     factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
-    the backward pass makes the maps between again, from x.
+    the backward pass, the only one, makes the maps between again, from x.
     """
     layers = (*proj_1, *local, *remote, *gate, *proj_2)
     chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref

@@ -36,7 +36,8 @@ def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     """By `kernels/pointwise_feed_forward.h`: float32 on the CPU. Keeps x and fc1's output, or x alone."""
     mean, var, rstd = norm.statistics(x)
     inputs = (x, norm.weight, norm.bias, *fc1, *dw, *fc2, scale)
-    recompute = recompute or jt.flags.no_grad or all(v.is_stop_grad() for v in inputs)
+    # Where no parameter learns, the map is not kept: most such networks run for their output alone.
+    recompute = recompute or jt.flags.no_grad or all(v.is_stop_grad() for v in inputs[1:])
     out = _FeedForward.apply(*inputs, keep.stop_grad(), mean, rstd, norm.constant, recompute)
     return out, mean, var
 

@@ -1,5 +1,7 @@
 """The fused network against the plain one and against the recordings of the original PyTorch code."""
 
+import re
+
 import jittor as jt
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from jvan.inference import optimize, plan
 from jvan.inference.optimize import InferenceVAN, optimize_for_inference
 from jvan.models import build
 from jvan.models.loading import assign
-from jvan.ops import _jit
+from jvan.models.van import VANFeatures
+from jvan.ops import _jit, feed_forward
 from jvan.variants import VANConfig, variant_config
 from tests.models.recorded import error, network, picture, recording, section
 from weights_convert.random_state import SMALL, positions, random_state, stream
@@ -152,6 +155,39 @@ def test_bfloat16(monkeypatch, width, threads):
         x = pictures(*shape)
         want = model(x).numpy()
         assert 1e-4 < error(fast(x).numpy(), want) <= 3e-2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gate": "sigmoid", "lka_parts": ("dw", "pw")}, {"gate": "add"}, {"gate": "none", "lka_parts": ("pw",)}, {"in_chans": 1},
+     {"num_classes": 0}, {"stem_stride": 2}],
+    ids=str,
+)  # fmt: skip
+def test_bfloat16_constructor_arguments(changes):
+    config = VANConfig(**{**SMALL, **changes})
+    model, x = plain_network(config), pictures(3, config.in_chans, 65, 48)
+    assert 1e-5 < error(InferenceVAN(model, "bfloat16")(x).numpy(), model(x).numpy()) <= 3e-2
+
+
+@pytest.mark.parametrize("dtype, bar", [("float32", BAR), ("bfloat16", 3e-2)])
+def test_a_middle_narrower_than_the_block(monkeypatch, dtype, bar):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    model = VANFeatures((64,) * 4, (1,) * 4, (0.5,) * 4, out_indices=(0, 3))
+    model.eval()
+    fast = InferenceVAN(model, dtype)
+    for size in (48, 64):
+        x = pictures(2, 3, size, size)
+        for ours, theirs in zip(fast(x), model(x)):
+            assert error(ours.numpy(), theirs.numpy()) <= bar
+
+
+@pytest.mark.parametrize(
+    "name, value", [("ROUNDED", plan.ROUNDED), ("BLOCK", plan.BLOCK), ("CHUNK", feed_forward._CHUNK)]
+)
+def test_numbers_that_the_kernels_have_too(name, value):
+    text = "".join(path.read_text() for path in _jit.KERNELS.glob("*.h"))
+    (found,) = set(re.findall(rf"constexpr int(?:64_t)? {name} = (\d+)", text))
+    assert int(found) == value
 
 
 @pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])

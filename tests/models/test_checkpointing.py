@@ -11,6 +11,7 @@ import pytest
 from jittor import nn
 
 from jvan.models import build
+from jvan.models.checkpointing import checkpoint
 from jvan.models.layers import BatchNorm
 from jvan.variants import VANConfig
 from weights_convert.random_state import SMALL
@@ -107,6 +108,28 @@ def test_a_second_backward_pass_says_what_to_do():
     with pytest.raises(RuntimeError, match=r"second backward.*set_grad_checkpointing\(False\)"):
         jt.grad(loss, model.block1[0].norm1.weight)
     assert np.isfinite(first.numpy()).all()
+
+
+@pytest.mark.parametrize("before, after", [("train", "eval"), ("eval", "train")])
+def test_a_change_of_mode_before_the_backward_pass_says_what_to_do(before, after):
+    model = build(VANConfig(**SMALL))
+    model.set_grad_checkpointing()
+    getattr(model, before)()
+    x = jt.ones((2, 3, 64, 64))
+    loss = model(x).sum()
+    getattr(model, after)()
+    with pytest.raises(RuntimeError, match=r"train\(\), eval\(\) or freeze\(\) was called"):
+        jt.grad(loss, x)
+
+
+def test_what_is_not_finite_in_one_picture_stays_there():
+    block = build(VANConfig(**SMALL)).block1[0]
+    block.eval()
+    x = jt.array(np.random.RandomState(0).standard_normal((2, 8, 8, SMALL["embed_dims"][0])).astype(np.float32))
+    dout = np.ones(x.shape, np.float32)
+    dout[0, 0, 0, 0] = np.inf
+    dx = jt.grad((checkpoint(block, x) * jt.array(dout)).sum(), x).numpy()
+    assert np.isfinite(dx[1]).all() and np.abs(dx[1]).max() > 0
 
 
 MEMORY = """

@@ -101,6 +101,8 @@ inline void run_network(const float* pictures, long count, int chans, int height
     float* pooled = scratch.take(count * width4);
     float* logits = scratch.take(count * ((plan.classes + BLOCK - 1) / BLOCK * BLOCK));
     const long team = 5l * plan.map + plan.hidden;
+    // By the number of threads that was asked for, as the scratch was counted: OpenMP may grant fewer.
+    const bool shared = count < plan.threads;
     float* threads = scratch.take(plan.threads * plan.thread());
     float* teams = scratch.at;
     Barrier barrier;
@@ -109,7 +111,7 @@ inline void run_network(const float* pictures, long count, int chans, int height
         const int id = omp_get_thread_num(), size = omp_get_num_threads();
         Cursor weights = {packed};
         auto run = [&](const Team& who, long i) {
-            Scratch at = {teams + (who.size > 1 ? 0 : id) * team};
+            Scratch at = {teams + (who.size > 1 || shared ? 0 : id) * team};
             Maps maps;
             for (float** map : {&maps.x, &maps.spare, &maps.u, &maps.local, &maps.remote}) *map = at.take(plan.map);
             maps.hidden = at.at;
@@ -119,7 +121,7 @@ inline void run_network(const float* pictures, long count, int chans, int height
             return run_stages(who, plan, {pictures + i * chans * height * width, chans, height, width}, {packed}, maps,
                               pooled + i * width4, out, i);
         };
-        const long each = count / size * size;
+        const long each = shared ? 0 : count / size * size;
         for (long i = id; i < each; i += size) weights = run({0, 1, nullptr}, i);
         Team{id, size, &barrier}.wait();
         for (long i = each; i < count; i++) weights = run({id, size, &barrier}, i);

@@ -4,6 +4,7 @@
 # include "gemm.h"
 
 #include <atomic>
+#include <initializer_list>
 #include <thread>
 
 namespace jvan {

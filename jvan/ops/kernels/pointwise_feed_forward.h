@@ -11,7 +11,8 @@
 namespace jvan {
 namespace {
 
-constexpr int64_t CHUNK = 64 > PANEL ? 64 : PANEL;  // hidden channels at a time
+constexpr int64_t CHUNK = 64;  // hidden channels at a time; _CHUNK in ops/feed_forward.py
+static_assert(CHUNK % PANEL == 0, "a chunk is whole panels");
 // Of a map at a time: a band's hidden chunks (three of them, 200 KB each) and strips of x share the second-level cache.
 constexpr int64_t BAND_PIXELS = 784;
 constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
