@@ -1,0 +1,86 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..data.source import open_train_and_val
+from ..device import use_device
+from ..errors import TrainingError
+from .config import TrainConfig
+from .evaluate import evaluate
+from .log import Log
+from .network import check_precision, make_network, settle, starting_weights
+from .output import Output
+from .parallel import Processes
+from .pictures import data_digest, names_of, testing, training
+from .run import Run
+from .schedule import learning_rate
+from .signals import StopRequest
+from .state import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: how far it came, the signal that stopped it or 0, and where everything is."""
+
+    progress: Progress
+    signal: int
+    output: Output
+
+
+def train(config: TrainConfig, tell=print) -> Result:
+    """Train a network as `config` says; OUTPUT holds all that remains of it.
+
+    Raises JvanError in one line, before any training, for whatever cannot work; TrainingError for a loss that is not finite.
+    """
+    check_precision(config.dtype, use_device(config.device))
+    processes = Processes()
+    tell = tell if processes.first else lambda text: None
+    train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
+    weights = starting_weights(config)
+    config = settle(config, weights, len(train_split), processes.count)
+    output = Output(config, writes=processes.first)
+    steps_per_epoch = len(train_split) // config.batch_size
+    total = min(config.epochs * steps_per_epoch, config.max_steps or float("inf"))
+    with output.claimed(), StopRequest(tell) as request:
+        model, origin = make_network(config, weights, train_split.classes)
+        run = Run(config, model, processes, data_digest(train_split))
+        saved = output.found(run.data, tell)
+        if saved:
+            run.restore(saved)
+        output.save_config()
+        tell(
+            f"data: {len(train_split)} pictures of {len(train_split.classes)} classes, {len(val_split)} to validate ({division})"
+        )
+        tell(f"network: {origin}; {total} steps in {config.output}" + (f", from step {run.step} on" if saved else ""))
+        with training(config, train_split, model.metadata, processes) as pictures, testing(config, val_split, model.metadata, processes) as held_out, \
+            Log(output.folder, run.step, total, config.batch_size, config.log_every, processes.first, tell) as log:  # fmt: skip
+            for epoch in range(run.progress.validated, config.epochs):
+                for batch in pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ():
+                    lr = learning_rate(run.step, steps_per_epoch, peak=config.peak_lr, low=config.low_lr, epochs=config.epochs,
+                                       warmup_epochs=config.warmup_epochs, cooldown_epochs=config.cooldown_epochs)  # fmt: skip
+                    outcome = run.gradients(batch, bool(request.signal))
+                    if not outcome.finite:
+                        run.undo()
+                        run.save(output)
+                        raise TrainingError(
+                            f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on {names_of(train_split, batch)}; "
+                            f"the state before it is in {output.states}; try a lower --lr, or --clip-grad 1"
+                        )
+                    run.update(outcome.gradients, lr)
+                    log.step(run.step, epoch + 1, lr, outcome.loss)
+                    if outcome.stop:
+                        run.save(output)
+                        return Result(run.progress, request.signal, output)
+                    if run.step % config.checkpoint_every == 0:
+                        run.save(output)
+                    if run.step == total:
+                        break
+                result = evaluate(run.averaged(), held_out, val_split.labels, processes)
+                best = run.validated(result.top1, epoch + 1 if run.step == (epoch + 1) * steps_per_epoch else epoch)
+                log.validation(run.step, epoch + 1, result, best)
+                run.save(output, best)
+                if run.step >= total:
+                    break
+    return Result(run.progress, 0, output)

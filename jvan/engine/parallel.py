@@ -1,0 +1,35 @@
+"""Several processes on Jittor's MPI engine: who this one is, and averages and sums over all.
+
+Every process must make the same Jittor calls in the same order: nothing of Jittor may stand under `if first`.
+"""
+
+from __future__ import annotations
+
+import jittor as jt
+import numpy as np
+
+
+class Processes:
+    """This process among those that `mpirun` started; alone without it."""
+
+    def __init__(self):
+        self.rank, self.count = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
+        self.first = self.rank == 0
+
+    def mean(self, variables: list) -> list:
+        """Each variable's mean over the processes; one message for all of them."""
+        if self.count == 1:
+            return variables
+        flat = jt.concat([variable.float32().reshape((-1,)) for variable in variables])
+        flat = flat.mpi_all_reduce("add") / self.count
+        parts, at = [], 0
+        for variable in variables:
+            parts.append(flat[at : at + variable.numel()].reshape(variable.shape))
+            at += variable.numel()
+        return parts
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """Whole numbers added up over the processes, exactly (to 2**53)."""
+        if self.count == 1:
+            return counts
+        return jt.array(counts.astype(np.float64)).mpi_all_reduce("add").numpy().astype(counts.dtype)
