@@ -51,6 +51,8 @@ class Tree:
             inside = self.folders_below(folder)
             if len(inside) != 1 or folder in self.pictures or not self.folders_below(inside[0]):
                 return folder
+            if any(self.part(folder, part) for part in PARTS):
+                return folder
             folder = inside[0]
 
     def folders_below(self, folder: str) -> list[str]:
@@ -108,7 +110,11 @@ class Tree:
             base = name.rpartition("/")[2]
             if base == ANSWERS[0]:
                 rows = csv.reader(io.StringIO(read(name).decode("utf-8", "replace")))
-                return {row[0] + ".jpeg": row[1].split(" ")[0] for row in rows if len(row) == 2 and row[1][:1] == "n"}
+                return {
+                    row[0].lower() + ".jpeg": row[1].split(" ")[0]
+                    for row in rows
+                    if len(row) == 2 and row[1][:1] == "n"
+                }
             if base == ANSWERS[1] and name.startswith(folder + "/"):
                 lines = read(name).decode("utf-8", "replace").splitlines()
                 return {row[0].lower(): row[1] for row in (line.split("\t") for line in lines) if len(row) > 1}

@@ -1,6 +1,8 @@
 """Training's transforms against timm 0.4.12's, as weights_convert/record_augment.py recorded them."""
 
 import functools
+import itertools
+import types
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from jvan.data import auto_augment, crops, erasing, seeds
+from jvan.data import auto_augment, crops, erasing, seeds, transforms
 from jvan.data.operations import INCREASING
 from jvan.data.transforms import Augment
 from jvan.errors import DataError, PictureError
@@ -171,6 +173,24 @@ def test_half_of_the_pictures_are_flipped():
     first = [augment.pixels(Image.fromarray(source), generator(10, n))[0, 0, 0] for n in range(2000)]
     assert set(first) == {0, 9}
     assert_share(first.count(9), len(first), 0.5)
+
+
+def test_colour_jitter_is_applied_in_each_order(monkeypatch):
+    orders = []
+
+    def noting(name):
+        def enhancer(picture):
+            orders[-1].append(name)
+            return types.SimpleNamespace(enhance=lambda factor: picture)
+
+        return enhancer
+
+    monkeypatch.setattr(transforms, "JITTERED", tuple(map(noting, "bcs")))
+    for n in range(600):
+        orders.append([])
+        transforms.jitter(None, 0.4, generator(12, n))
+    shares = [orders.count(list(order)) for order in itertools.permutations("bcs")]
+    assert sum(shares) == 600 and min(shares) > 60
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 300), (301, 1), (33, 31)])
