@@ -27,6 +27,7 @@ class Index(NamedTuple):
 def index_tar(path: str, title: str) -> Index:
     """Regular files and folders of a POSIX or GNU tar file; a name that occurs twice means its last member, as for tar.
 
+    A tar file among the members counts as a folder of what it holds.
     Links, devices and whatever else a tar file may hold are passed over. DataError for a file that is
     damaged or cut short, or for a name that climbs out of the archive.
     """
@@ -34,25 +35,33 @@ def index_tar(path: str, title: str) -> Index:
     folders: set[str] = set()
     try:
         with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            for stored, kind, offset, length in _members(file.fileno(), size, title):
-                name = _checked(stored, title)
-                if not name or any(part.startswith(".") for part in name.split("/")):
-                    continue
-                if kind == FOLDER or stored.endswith("/"):  # as tar wrote folders before POSIX
-                    folders.add(name)
-                elif kind in FILE:
-                    found[name] = (offset, length)
+            _collect(file.fileno(), (0, os.fstat(file.fileno()).st_size), title, "", found, folders)
     except OSError as error:
         raise DataError(f"{title}: {(error.strerror or str(error)).lower()}") from None
     return Index(list(found), [at for at, _ in found.values()], [length for _, length in found.values()], folders)
 
 
-def _members(descriptor: int, size: int, title: str):
-    """Yield (name, kind, where its data begins, length) of each member."""
-    at, long_name, pax = 0, None, {}
+def _collect(descriptor: int, extent: tuple[int, int], title: str, above: str, found: dict, folders: set) -> None:
+    """Add the members between these bytes to `found` and `folders`."""
+    for stored, kind, offset, length in _members(descriptor, *extent, title):
+        name = _checked(stored, title)
+        if not name or any(part.startswith(".") for part in name.split("/")):
+            continue
+        if kind == FOLDER or stored.endswith("/"):  # as tar wrote folders before POSIX
+            folders.add(above + name)
+        elif kind in FILE and name.lower().endswith(".tar") and not above:
+            # ImageNet's own archive of its training pictures is a tar file of a tar file for each class.
+            folders.add(name[:-4])
+            _collect(descriptor, (offset, offset + length), f"{title}:{spoken(name)}", f"{name[:-4]}/", found, folders)
+        elif kind in FILE:
+            found[above + name] = (offset, length)
+
+
+def _members(descriptor: int, start: int, size: int, title: str):
+    """Yield (name, kind, where its data begins, length) of each member from byte `start` to `size`."""
+    at, long_name, pax = start, None, {}
     for _ in range(MAX_MEMBERS):
-        header = os.pread(descriptor, BLOCK, at)
+        header = os.pread(descriptor, max(0, min(BLOCK, size - at)), at)
         if not header.strip(b"\0"):  # the end, or a file that simply stops, as tar itself accepts
             return
         if len(header) < BLOCK or not _sum_is_right(header):
@@ -112,9 +121,9 @@ def _pax(data: bytes, title: str) -> dict[str, str]:
         digits, _, _ = data[at : at + 20].partition(b" ")
         end = at + int(digits) if digits.isdigit() else 0
         key, equals, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
-        if end <= at + len(digits) or end > len(data) or not equals or (key == b"size" and not value.isdigit()):
+        if end <= at + len(digits) or end > len(data) or not equals or (key == b"size" and not value[:20].isdigit()):
             raise DataError(f"{title}: a member's extended header is damaged; fetch the file again")
-        records[os.fsdecode(key)] = os.fsdecode(value)
+        records[os.fsdecode(key)] = os.fsdecode(value[:20] if key == b"size" else value)
         at = end
     return records
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,7 +255,7 @@ def test_workers_stay_ahead_by_a_bounded_number_of_batches_and_import_no_jittor(
 
 def test_the_package_imports_no_jittor():
     code = "import sys, jvan.data.loader, jvan.data.worker, jvan.data.transforms; sys.exit('jittor' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

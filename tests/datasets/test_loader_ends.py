@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from .test_loader import AUGMENT
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at processes through /proc")
 PATIENCE = 20
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import os, sys, time

@@ -1,8 +1,12 @@
 """The tar reader against Python's own, and against archives that mean harm."""
 
+import errno
 import io
 import os
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from jvan.data.source import open_split
 from jvan.data.tar_index import index_tar
 from jvan.data.unpack import plain_tar
 from jvan.errors import DataError
+from jvan.inference.pictures import read_picture
 
 from .drawn import class_files, encoded, tar_of
 from .test_source import cache, one_line  # noqa: F401
@@ -33,6 +38,25 @@ def test_members_lie_where_pythons_reader_finds_them(tmp_path, style):
         folders = {m.name for m in archive if m.isdir()}
     assert dict(zip(index.names, zip(index.offsets, index.sizes))) == wanted and set(wanted) == set(files)
     assert index.folders == folders
+
+
+def test_a_tar_file_of_tar_files(tmp_path):
+    """ImageNet's ILSVRC2012_img_train.tar: one a class."""
+    inner = {}
+    for name in ("n01", "n02"):
+        files = {f"{name}_{n}.JPEG": encoded(n, "JPEG") for n in range(3)}
+        inner[f"{name}.tar"] = tar_of(tmp_path / f"{name}.tar", files).read_bytes()
+    split = open_split(tar_of(tmp_path / "all.tar", inner))
+    assert split.classes == ("n01", "n02") and split.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    with open(tmp_path / "one", "wb") as file:
+        file.write(encoded(2, "JPEG"))
+    assert np.array_equal(np.asarray(split.picture(5)), np.asarray(read_picture(tmp_path / "one")))
+
+
+def test_damage_in_an_inner_tar_file_is_found(tmp_path):
+    inner = tar_of(tmp_path / "n01.tar", {"a.JPEG": bytes(5000)}).read_bytes()[:3000]
+    with pytest.raises(DataError, match=r"n01\.tar: .* claims 5,000 bytes"):
+        open_split(tar_of(tmp_path / "all.tar", {"n01.tar": inner, "n02.tar": bytes(9000)}))
 
 
 def test_links_and_devices_are_passed_over(tmp_path):
@@ -86,12 +110,15 @@ def test_a_huge_name_is_refused(tmp_path):
         open_split(path)
 
 
-@pytest.mark.parametrize("records", [b"99 path=x\n", b"x", b"10 size=-1\n", b"9 a", b"0 a=b\n", b"12 size=1e99\n"])
+@pytest.mark.parametrize(
+    "records",
+    [b"99 path=x\n", b"x", b"10 size=-1\n", b"9 a", b"0 a=b\n", b"12 size=1e99\n", b"5008 size=" + b"9" * 4997 + b"\n"],
+)
 def test_damaged_extended_headers(tmp_path, records):
     member = tarfile.TarInfo("x")
     member.type, member.size = tarfile.XHDTYPE, len(records)
     path = tmp_path / "a.tar"
-    path.write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0") + b"\0" * 1024)
+    path.write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + records.ljust(5120, b"\0") + b"\0" * 1024)
     with pytest.raises(DataError) as error:
         open_split(path)
     one_line(error)
@@ -172,3 +199,26 @@ class TestCompressed:
         with pytest.raises(DataError) as error:
             open_split(path)
         assert "JVAN_CACHE" in one_line(error)
+
+    def test_a_full_disk_is_one_line(self, tmp_path, kind, cache, monkeypatch):  # noqa: F811
+        path = tar_of(tmp_path / f"set.tar.{kind}", class_files(), f"w:{kind}")
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(DataError) as error:
+            open_split(path)
+        assert "No space left" in one_line(error)
+        assert [name for name in os.listdir(cache / "data") if not name.endswith(".lock")] == []
+
+
+def test_processes_that_begin_together_unpack_once(tmp_path):
+    path = tar_of(tmp_path / "set.tar.xz", class_files(each=40), "w:xz")
+    code = f"from jvan.data.source import open_split; print(len(open_split({str(path)!r})))"
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    many = [subprocess.Popen(command, cwd=root, stdout=-1, stderr=-1, text=True) for _ in range(4)]
+    ends = [process.communicate(timeout=60) for process in many]
+    assert [out for out, _ in ends] == ["80\n"] * 4
+    assert "".join(errors for _, errors in ends).count("unpacking") == 1
