@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from .state import Progress
+
 STEPS = ("step", "epoch", "lr", "loss", "pictures_per_s", "seconds")
 EPOCHS = ("step", "epoch", "top1", "top5", "loss", "best")
 
@@ -15,13 +17,18 @@ EPOCHS = ("step", "epoch", "top1", "top5", "loss", "best")
 class Log:
     """log.csv has a row a logged step, validation.csv one a validation; a continued run drops the rows after its state."""
 
-    def __init__(self, folder: Path, step: int, total: int, batch_size: int, every: int, writes: bool, tell):
+    def __init__(self, folder: Path, progress: Progress, total: int, batch_size: int, every: int, writes: bool, tell):
         self.total, self.batch_size, self.every, self._tell = total, batch_size, every, tell
         self._files = (
-            [_Rows(folder / "log.csv", STEPS, step), _Rows(folder / "validation.csv", EPOCHS, step)] if writes else []
+            [
+                _Rows(folder / "log.csv", STEPS, 0, progress.step),
+                _Rows(folder / "validation.csv", EPOCHS, 1, progress.validated),
+            ]
+            if writes
+            else []
         )
-        self._board = _board(folder, step) if writes else None
-        self._bar = _bar(step, total) if writes else None
+        self._board = _board(folder, progress.step) if writes else None
+        self._bar = _bar(progress.step, total) if writes else None
         self._begun = self._last = time.monotonic()
         self._since = 0
         self._waited = 0.0
@@ -76,16 +83,16 @@ class Log:
 
 
 class _Rows:
-    """A CSV file that is whole after every row."""
+    """A CSV file that is whole after every row; of an older one the rows stay whose `column` is at most `last`."""
 
-    def __init__(self, path: Path, names: tuple[str, ...], step: int):
+    def __init__(self, path: Path, names: tuple[str, ...], column: int, last: int):
         kept = []
-        if step and path.exists():
+        if last and path.exists():
             with open(path, newline="", encoding="utf-8") as file:
                 kept = [
                     row
                     for row in csv.reader(file)
-                    if len(row) == len(names) and row[0].isdigit() and int(row[0]) <= step
+                    if len(row) == len(names) and row[column].isdigit() and int(row[column]) <= last
                 ]
         temporary = path.with_name(f".{path.name}.part")
         with open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -95,8 +102,11 @@ class _Rows:
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def write(self, row) -> None:
-        self._writer.writerow(row)
-        self._file.flush()
+        try:
+            self._writer.writerow(row)
+            self._file.flush()
+        except OSError as error:  # a full disk is reported without a name
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def close(self) -> None:
         self._file.close()

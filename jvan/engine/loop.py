@@ -55,7 +55,7 @@ def train(config: TrainConfig, tell=print) -> Result:
         )
         tell(f"network: {origin}; {total} steps in {config.output}" + (f", from step {run.step} on" if saved else ""))
         with training(config, train_split, model.metadata, processes) as pictures, testing(config, val_split, model.metadata, processes) as held_out, \
-            Log(output.folder, run.step, total, config.batch_size, config.log_every, processes.first, tell) as log:  # fmt: skip
+            Log(output.folder, run.progress, total, config.batch_size, config.log_every, processes.first, tell) as log:  # fmt: skip
             for epoch in range(run.progress.validated, config.epochs):
                 for batch in pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ():
                     lr = learning_rate(run.step, steps_per_epoch, peak=config.peak_lr, low=config.low_lr, epochs=config.epochs,

@@ -1,0 +1,117 @@
+"""A run that is killed, stopped or out of disk goes on to the same weights, bit for bit, as one that was left alone."""
+
+import os
+import random
+import resource
+import signal
+import time
+
+import pytest
+
+from jvan.engine.state import read_state_file, state_files
+
+from .drawn import OPTIONS, draw_folder, run, start
+
+STEPS = 260
+RUN = (*OPTIONS, "--epochs", "65", "--log-every", "1", "--checkpoint-every", "2", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("data") / "train").parent
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    run(data / "train", *RUN, "--output", folder)
+    return folder
+
+
+def saved_step(folder) -> int:
+    """The step of the newest state; 0 without one."""
+    files = state_files(folder / "state") if (folder / "state").exists() else []
+    return int(files[0].name[5:14]) if files else 0
+
+
+def wait_until(process, condition, seconds=120):
+    """Poll as fast as possible: what is waited for may last a millisecond."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, "nothing happened"
+
+
+def assert_same(one, other):
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    states = [read_state_file(state_files(folder / "state")[0]) for folder in (one, other)]
+    assert states[0].progress == states[1].progress and states[0].tensors.keys() == states[1].tensors.keys()
+    for name, array in states[0].tensors.items():
+        assert array.tobytes() == states[1].tensors[name].tobytes(), name
+    assert _rows(one / "log.csv", 4) == _rows(other / "log.csv", 4)
+    assert _rows(one / "validation.csv", 6) == _rows(other / "validation.csv", 6)
+
+
+def _rows(path, columns):
+    return [line.split(",")[:columns] for line in path.read_text().splitlines()]
+
+
+def test_killed_twenty_times(data, undisturbed, tmp_path):
+    chance, while_saving = random.Random(4), 0
+    states = tmp_path / "state"
+    for life in range(20):
+        before = saved_step(tmp_path)
+        process = start(data / "train", *RUN, "--output", tmp_path, "--resume")
+        # It must have gone on, by a random number of checkpoints that leaves something for the lives to come.
+        goal = before + 2 * chance.randint(1, 5)
+        wait_until(process, lambda goal=goal: saved_step(tmp_path) >= goal)
+        if life % 2:
+            wait_until(process, lambda: any(name.endswith(".part") for name in os.listdir(states)))
+        else:
+            time.sleep(chance.random() * 0.1)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+        process.stdout.close()
+        while_saving += any(name.endswith(".part") for name in os.listdir(states))
+        assert before < saved_step(tmp_path) < STEPS
+    assert while_saving >= 5
+    run(data / "train", *RUN, "--output", tmp_path, "--resume")
+    assert_same(tmp_path, undisturbed)
+    assert not [name for folder in (tmp_path, states) for name in os.listdir(folder) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_stopped_between_checkpoints(data, undisturbed, tmp_path, number, status):
+    options = (*RUN, "--checkpoint-every", "1000", "--output", tmp_path)
+    process = start(data / "train", *options)
+    log = tmp_path / "log.csv"
+    wait_until(process, lambda: log.exists() and log.read_text().count("\n") > 7)
+    os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == status, printed
+    assert "Traceback" not in printed and "--resume goes on" in printed
+    step = saved_step(tmp_path)
+    assert f"stopped after step {step};" in printed and step >= 6
+    if number == signal.SIGTERM:
+        run(data / "train", *options, "--resume")
+        assert_same(tmp_path, undisturbed)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_older_state(data, undisturbed, tmp_path):
+    run(data / "train", *RUN, "--output", tmp_path, "--max-steps", "6")
+    largest = max(path.stat().st_size for path in state_files(tmp_path / "state"))
+
+    def no_room():  # a file that grows beyond it fails as on a full disk; the weights still fit, the state does not
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1000, largest - 1000))
+
+    process = start(data / "train", *RUN, "--output", tmp_path, "--resume", preexec_fn=no_room)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in printed
+    (line,) = [line for line in printed.splitlines() if "too large" in line]
+    assert "step-000000008.safetensors" in line
+    assert saved_step(tmp_path) == 6
+    run(data / "train", *RUN, "--output", tmp_path, "--resume")
+    assert_same(tmp_path, undisturbed)
