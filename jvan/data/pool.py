@@ -30,6 +30,7 @@ class Pool:
         if os.name != "posix":
             raise DataError("worker processes need Linux or macOS; use --workers 0 here")
         forget_jittors_handler()
+        _occupy_standard_streams()
         shape = (work.rows, *work.transform.shape)
         bytes_each = 4 * int(np.prod(shape))
         slots = max(2, min(AHEAD, MOST_MEMORY // bytes_each))
@@ -149,6 +150,13 @@ def forget_jittors_handler() -> None:
     default = signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, None)
     if default and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _occupy_standard_streams() -> None:
+    """A job may have no standard streams: what is opened next would get their numbers, which a worker gives to its own."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
 
 
 def _end(processes: list[subprocess.Popen], connections: list[Connection]) -> None:

@@ -143,6 +143,23 @@ def test_a_worker_may_die_between_epochs():
             list(loader.epoch(1))
 
 
+def test_a_job_without_standard_streams(tmp_path):
+    script = f"""
+import os
+for descriptor in (0, 1, 2):
+    os.close(descriptor)
+from jvan.data.loader import Loader
+from tests.datasets.drawn import in_memory
+from tests.datasets.test_loader import AUGMENT
+with Loader(in_memory(40), AUGMENT, 0, 8, workers=2) as loader:
+    count = len(list(loader.epoch(0)))
+with open({str(tmp_path / "count")!r}, "w") as file:
+    file.write(str(count))
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=PATIENCE, check=True)
+    assert (tmp_path / "count").read_text() == "5"
+
+
 def test_jittor_does_not_end_the_process_when_a_worker_dies():
     """Imported after the loader was started, Jittor would, by a signal handler of its own."""
     last = """

@@ -35,7 +35,7 @@ def test_members_lie_where_pythons_reader_finds_them(tmp_path, style):
     index = index_tar(str(path), "a.tar")
     with tarfile.open(path) as archive:
         wanted = {m.name: (m.offset_data, m.size) for m in archive if m.isreg()}
-        folders = {m.name for m in archive if m.isdir()}
+        folders = {m.name.rstrip("/") for m in archive if m.isdir()}  # Python 3.9 leaves it on long names
     assert dict(zip(index.names, zip(index.offsets, index.sizes))) == wanted and set(wanted) == set(files)
     assert index.folders == folders
 
