@@ -1,32 +1,34 @@
-"""Top-1, top-5, per class and the confusion matrix, counted exactly over any number of processes."""
+"""Top-1, top-5, each class's share and the confusion matrix, counted exactly over any number of processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import jittor as jt
 import numpy as np
 
 from ..errors import TrainingError
 from ..inference.optimize import optimize_for_inference
+from ..models.van import VAN
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network makes of labelled pictures; `confusion[label, answer]` counts pictures."""
+    """What a network makes of labelled pictures: counts by class, and, if asked for, `confusion[label, answer]`."""
 
-    confusion: np.ndarray
-    in_top5: np.ndarray  # of each class
+    pictures: np.ndarray
+    right: np.ndarray
+    in_top5: np.ndarray
     loss_sum: float
+    confusion: np.ndarray | None = None
 
-    @cached_property
+    @property
     def count(self) -> int:
-        return int(self.confusion.sum())
+        return int(self.pictures.sum())
 
     @property
     def top1(self) -> float:
-        return float(np.trace(self.confusion)) / max(self.count, 1)
+        return float(self.right.sum()) / max(self.count, 1)
 
     @property
     def top5(self) -> float:
@@ -37,38 +39,50 @@ class Evaluation:
         """The mean cross-entropy."""
         return self.loss_sum / max(self.count, 1)
 
-    def of_class(self, index: int) -> tuple[int, float, float]:
-        """(pictures, top-1, top-5) of one class."""
-        count = int(self.confusion[index].sum())
-        return count, self.confusion[index, index] / max(count, 1), self.in_top5[index] / max(count, 1)
 
-
-def evaluate(model, loader, labels: np.ndarray, processes, progress=iter) -> Evaluation:
+def evaluate(
+    model, loader, labels: np.ndarray, processes, stop=bool, progress=iter, confusion: bool = False
+) -> Evaluation | None:
     """Run `model` over the pictures of `loader` (its batches' `indices` point into `labels`); it ends in eval mode.
 
-    `progress` wraps the batches. Raises TrainingError where the output is not finite.
+    `progress` wraps the batches; None where `stop()` is true before the end (a process alone: several would
+    wait for each other). Raises TrainingError where the output is not finite.
     """
-    model.eval()
-    network = model if jt.flags.use_cuda else optimize_for_inference(model)
+    network = optimize_for_inference(model) if isinstance(model, VAN) and not jt.flags.use_cuda else model
+    network.eval()
     classes = model.num_classes
-    confusion, in_top5 = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
+    counts = np.zeros((3, classes), np.int64)
+    matrix = np.zeros((classes, classes), np.int32) if confusion else None
     loss_sum = 0.0
     for batch in progress(loader.epoch(0)):
+        if processes.count == 1 and stop():
+            return None
         counted = batch.weights > 0
-        with jt.no_grad():
-            logits = network(jt.array(batch.pictures)).numpy()[counted].astype(np.float64)
-        if not np.isfinite(logits).all():
-            raise TrainingError(
-                "the network's output is not finite (NaN or infinite): its weights are damaged, or training diverged"
-            )
         truth = labels[batch.indices[counted]]
+        logits = _logits(network, batch.pictures)[counted]
         order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        np.add.at(confusion, (truth, order[:, 0]), 1)
-        np.add.at(in_top5, truth[(order == truth[:, None]).any(1)], 1)
-        largest = logits.max(1, keepdims=True)
-        loss_sum += float(
-            (np.log(np.exp(logits - largest).sum(1)) + largest[:, 0] - logits[np.arange(len(truth)), truth]).sum()
-        )
-    sums = processes.sum(np.concatenate([confusion.ravel(), in_top5]))
+        hits = order == truth[:, None]
+        for row, which in zip(counts, (slice(None), hits[:, 0], hits.any(1))):
+            np.add.at(row, truth[which], 1)
+        if confusion:
+            np.add.at(matrix, (truth, order[:, 0]), 1)
+        loss_sum += _cross_entropy(logits, truth)
+    matrix = processes.sum(matrix) if confusion else None
     total = float(processes.sum(np.array([loss_sum], np.float64))[0])
-    return Evaluation(sums[:-classes].reshape(classes, classes), sums[-classes:], total)
+    return Evaluation(*processes.sum(counts), total, matrix)
+
+
+def _logits(network, pictures: np.ndarray) -> np.ndarray:
+    with jt.no_grad():
+        logits = network(jt.array(pictures)).numpy()
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            "the network's output is not finite (NaN or infinite): its weights are damaged, or training diverged"
+        )
+    return logits.astype(np.float64)
+
+
+def _cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Summed over the pictures."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(truth)), truth]).sum())

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from .config import TrainConfig
 from .state import Progress
 
 STEPS = ("step", "epoch", "lr", "loss", "pictures_per_s", "seconds")
@@ -17,8 +18,8 @@ EPOCHS = ("step", "epoch", "top1", "top5", "loss", "best")
 class Log:
     """log.csv has a row a logged step, validation.csv one a validation; a continued run drops the rows after its state."""
 
-    def __init__(self, folder: Path, progress: Progress, total: int, batch_size: int, every: int, writes: bool, tell):
-        self.total, self.batch_size, self.every, self._tell = total, batch_size, every, tell
+    def __init__(self, folder: Path, progress: Progress, total: int, config: TrainConfig, writes: bool, tell):
+        self.total, self.batch_size, self.every, self._tell = total, config.batch_size, config.log_every, tell
         self._files = (
             [
                 _Rows(folder / "log.csv", STEPS, 0, progress.step),

@@ -35,7 +35,6 @@ class Run:
             model, config.seed, config.batch_size, places(config.batch_size, processes.rank, processes.count)
         )
         self._gradients = Gradients(model, parameters, plan, processes, config.accum_steps)
-        self._saved_step = -1
 
     @property
     def step(self) -> int:
@@ -64,7 +63,7 @@ class Run:
     def validated(self, top1: float, epochs: int) -> bool:
         """Note a validation after `epochs` whole epochs; whether it is the best so far."""
         best = top1 > self.progress.best
-        self.progress = replace(self.progress, validated=epochs, last=top1)
+        self.progress = replace(self.progress, validated=epochs, validated_step=self.step)
         if best:
             self.progress = replace(self.progress, best=top1, best_step=self.step)
         return best
@@ -83,8 +82,14 @@ class Run:
         output.save_weights("last", weights, self.model.metadata)
         output.save_state(self._state(), self.progress, self.data)
 
-    def restore(self, saved: Saved) -> None:
-        """Go on exactly where `saved` was written."""
+    def finished(self, total: int) -> bool:
+        """Whether `total` updates are made and their result is validated."""
+        return self.step >= total and self.progress.validated_step == self.step
+
+    def go_on_from(self, saved: Saved | None) -> None:
+        """Go on exactly where `saved` was written; from the beginning for None."""
+        if saved is None:
+            return
         groups = {kind: {} for kind in ("model", "mean", "square", "ema")}
         for name, array in saved.tensors.items():
             kind, _, rest = name.partition(".")

@@ -21,11 +21,11 @@ PART = ".part"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: updates made, whole epochs that are validated, the last top-1 and the best, or -1."""
+    """How far a run has come: updates made, validated epochs, the last validation's step, the best one's top-1 and step (-1: none)."""
 
     step: int = 0
     validated: int = 0
-    last: float = -1.0
+    validated_step: int = -1
     best: float = -1.0
     best_step: int = -1
 
