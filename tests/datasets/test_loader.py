@@ -137,22 +137,39 @@ def test_batches_may_be_kept(split):
     assert all(batch.pictures.flags.owndata and batch.pictures.flags.writeable for batch in kept)
 
 
-def test_pictures_are_mixed_as_bytes_and_erased_after():
-    """As in the original's loader: 8-bit rounding tells of the first, the noise's deviation of the second."""
-    split, plain = in_memory(64), {"size": SIDE, "scale": (1, 1), "ratio": (1, 1), "flip": 0, "auto_augment": None, "color_jitter": 0}  # fmt: skip
-    mixup = Mixup(4, cutmix=0)
-    for batch in batches(split, Augment(**plain, reprob=0), mixup=mixup, batch_size=16):
-        pixels = (batch.pictures.astype(np.float64) * 0.5 + 0.5) * 255
-        assert np.abs(pixels - np.rint(pixels)).max() < 1e-4
-        weight = batch.targets.max() - 0.025
-        own = batch.indices * weight / 0.9 + batch.indices[::-1] * (1 - weight / 0.9)
-        other = batch.indices * (1 - weight / 0.9) + batch.indices[::-1] * weight / 0.9
-        off = min(np.abs(pixels[:, 0, 0, 0] - each).max() for each in (own, other))
-        assert off < 0.51 or len(set(batch.targets.max(1))) > 1
-    erased = batches(split, Augment(**plain, reprob=1), mixup=mixup, batch_size=64)[0].pictures
-    flat = np.array([np.median(picture) for picture in erased[:, 2]])
-    noise = erased[:, 2][np.abs(erased[:, 2] - flat[:, None, None]) > 1e-3]
-    assert len(noise) > 300 and abs(noise.std() - 1) < 0.15
+PLAIN = {"size": SIDE, "scale": (1, 1), "ratio": (1, 1), "flip": 0, "auto_augment": None, "color_jitter": 0}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_are_mixed_as_their_targets_say(workers):
+    """Each picture is a class of its own and of one colour, so that targets tell the weight, and pixels the mixing."""
+    split, augment = in_memory(64, classes=64), Augment(**PLAIN, reprob=0)
+    weights = []
+    for kind in ({"cutmix": 0}, {"mixup": 0}):
+        for batch in batches(split, augment, mixup=Mixup(64, smoothing=0, **kind), batch_size=16, workers=workers):
+            own, other = batch.indices[:, None, None], batch.indices[::-1][:, None, None]
+            weight = float(batch.targets[0, batch.indices[0]])
+            assert np.allclose(batch.targets[np.arange(16), batch.indices], weight)
+            assert np.allclose(batch.targets[np.arange(16), batch.indices[::-1]], 1 - weight, atol=1e-6)
+            pixels = (batch.pictures[:, 0].astype(np.float64) * 0.5 + 0.5) * 255
+            if "cutmix" in kind:  # mixed as 8-bit pixels, as the original's loader does
+                wanted = np.rint(own * np.float32(weight) + other * np.float32(1 - weight)) + 0 * pixels
+                np.testing.assert_allclose(pixels, wanted, atol=1e-4)
+            else:
+                inside = np.abs(pixels - other) < 1e-4
+                assert (inside | (np.abs(pixels - own) < 1e-4)).all()
+                assert np.allclose(inside.mean((1, 2)), 1 - weight, atol=1e-6)
+            weights.append(weight)
+    assert len(set(weights)) == len(weights) == 8
+
+
+def test_pictures_are_erased_after_they_were_mixed():
+    """The noise keeps its deviation, and lies elsewhere in each picture."""
+    made = batches(in_memory(64), Augment(**PLAIN, reprob=1), mixup=Mixup(4, cutmix=0), batch_size=64)[0].pictures
+    flat = np.array([np.median(picture) for picture in made[:, 2]])
+    noisy = np.abs(made[:, 2] - flat[:, None, None]) > 1e-3
+    assert noisy.sum() > 300 and abs(made[:, 2][noisy].std() - 1) < 0.15
+    assert len({each.tobytes() for each in noisy}) > 50
 
 
 def dataset(tmp_path, bad, each=100):

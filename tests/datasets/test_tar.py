@@ -1,11 +1,13 @@
 """The tar reader against Python's own, and against archives that mean harm."""
 
 import errno
+import fcntl
 import io
 import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,15 @@ def test_damaged_extended_headers(tmp_path, records):
     one_line(error)
 
 
+@pytest.mark.parametrize("at", [0, 130, 156, 400])
+def test_a_header_with_a_wrong_sum_is_refused(tmp_path, at):
+    data = bytearray(tar_of(tmp_path / "a.tar", class_files()).read_bytes())
+    data[at] ^= 1
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(DataError, match="damaged or cut short at byte 0"):
+        open_split(tmp_path / "a.tar")
+
+
 def test_any_damage_ends_in_one_line_or_in_other_pictures(tmp_path):
     whole = tar_of(tmp_path / "a.tar", class_files(each=2)).read_bytes()
     rng = np.random.default_rng(0)
@@ -213,12 +224,18 @@ class TestCompressed:
         assert [name for name in os.listdir(cache / "data") if not name.endswith(".lock")] == []
 
 
-def test_processes_that_begin_together_unpack_once(tmp_path):
+def test_processes_that_begin_together_unpack_once(tmp_path, cache):  # noqa: F811
     path = tar_of(tmp_path / "set.tar.xz", class_files(each=40), "w:xz")
-    code = f"from jvan.data.source import open_split; print(len(open_split({str(path)!r})))"
-    command = [sys.executable, "-c", code]
-    root = Path(__file__).parents[2]
-    many = [subprocess.Popen(command, cwd=root, stdout=-1, stderr=-1, text=True) for _ in range(4)]
+    target = plain_tar(str(path))
+    os.unlink(target)
+    code = f"from jvan.data.source import open_split; print('go', flush=True); print(len(open_split({str(path)!r})))"
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
+    with open(f"{target}.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as one that has just begun
+        many = [subprocess.Popen(command, cwd=root, stdout=-1, stderr=-1, text=True) for _ in range(3)]
+        assert [process.stdout.readline() for process in many] == ["go\n"] * 3
+        time.sleep(0.3)
+        assert os.listdir(cache / "data") == [os.path.basename(lock.name)]
     ends = [process.communicate(timeout=60) for process in many]
-    assert [out for out, _ in ends] == ["80\n"] * 4
+    assert [out for out, _ in ends] == ["80\n"] * 3
     assert "".join(errors for _, errors in ends).count("unpacking") == 1
