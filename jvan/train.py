@@ -98,12 +98,14 @@ def main(argv: list[str] | None = None) -> int:
     from .engine.recipes import make_config
 
     config = make_config(given)
+    if config.plot:
+        from .engine.curves import check_matplotlib, draw
+
+        check_matplotlib()
     from .engine.loop import train
 
     result = train(config, _tell)
     if config.plot and result.output.writes:
-        from .engine.curves import draw
-
         _tell(f"curves: {draw(result.output.folder)}")
     if result.signal:
         _tell(f"stopped after step {result.progress.step}; the same command with --resume goes on")

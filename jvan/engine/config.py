@@ -22,8 +22,11 @@ class TrainConfig:
     """A run. What has no option belongs to the recipe; the defaults are those of ImageNet-1K (official train.py)."""
 
     data: str
-    arch: str = option(
-        "van_b0", "van_b0 … van_b6, or van_b0:embed_dims=32,64,128,256:stem_stride=1", "--model", metavar="A"
+    arch: str | None = option(
+        None,
+        "van_b0 … van_b6, or van_b0:embed_dims=32,64,128,256:stem_stride=1 (default: the weights', or van_b0)",
+        "--model",
+        metavar="A",
     )
     weights: str | None = option(
         None, "fine-tune these: a file, or a name such as van_b0.in1k", "--initial-checkpoint", metavar="W"
@@ -47,7 +50,9 @@ class TrainConfig:
         None, f"side of the pictures (default: the weights'; up to {SMALL}: padded and shifted)", metavar="N"
     )
     lr: float | None = option(
-        None, "highest learning rate (default: the recipe's for 1024 pictures, scaled to the batch)", metavar="X"
+        None,
+        "highest learning rate, of all layers (default: scaled to the batch, from 1e-3 for 1024 pictures)",
+        metavar="X",
     )
     warmup_epochs: float = option(5.0, "epochs of linear warm-up", metavar="X")
     weight_decay: float = option(0.05, "AdamW's, of all but vectors and biases", "--wd", metavar="X")
@@ -60,7 +65,7 @@ class TrainConfig:
     smoothing: float = option(0.1, "label smoothing", "--label-smoothing", metavar="X")
     reprob: float = option(0.25, "probability of random erasing", metavar="X")
     model_ema: float = option(0.0, "keep averaged weights, with this decay", "--model-ema-decay", metavar="D")
-    clip_grad: float | None = option(None, "largest norm of the gradient", metavar="X")
+    clip_grad: float | None = option(None, "largest norm of the gradient, 0 for any", metavar="X")
     sync_bn: bool = option(False, "BatchNorm over the batches of all processes")
     dtype: str = option("float32", "precision of the arithmetic", "--amp-dtype", choices=DTYPES)
     workers: int = option(2, "processes that prepare pictures, 0 for none", "-j", metavar="N")

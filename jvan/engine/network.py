@@ -12,7 +12,7 @@ from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..models.factory import build
 from ..models.loading import assign
-from ..variants import VANConfig, variant_config
+from ..variants import VARIANTS, VANConfig, variant_config
 from .config import SMALL
 
 DROP_PATH = {
@@ -45,8 +45,8 @@ def starting_weights(config) -> State | None:
     """What --weights names, read and checked against --arch; None without --weights."""
     if config.weights is None:
         return None
-    name = (config.arch or "").partition(":")[0] or None
-    state = load_state(config.weights, arch=name)
+    named = config.arch if config.arch in VARIANTS else None
+    state = load_state(config.weights, arch=named)
     stored = state.metadata.config
     if config.arch and parse_arch(config.arch, stored.num_classes) != replace(stored, norm_eps=1e-6):
         raise CheckpointError(f"{config.weights}: is not the network --arch {config.arch} describes; leave --arch out")

@@ -13,7 +13,8 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
     The cosine spans `epochs` less the cool-down, warm-up included, as timm 0.4.12's scheduler does
     (warmup_prefix off); there it moves once an epoch, here at every step.
     """
-    epoch, low, peak = step / steps_per_epoch, config.low_lr, config.peak_lr
+    epoch, peak = step / steps_per_epoch, config.peak_lr
+    low = min(config.low_lr, peak)
     last = config.epochs - config.cooldown_epochs
     if epoch < config.warmup_epochs:
         return low + (peak - low) * epoch / config.warmup_epochs
