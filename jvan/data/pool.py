@@ -42,7 +42,7 @@ class Pool:
         self._ticket = 0
         self._processes: list[subprocess.Popen] = []
         self._connections: list[Connection] = []
-        self._end = weakref.finalize(self, _end, self._processes, self._connections)
+        self._end = weakref.finalize(self, _end, os.getpid(), self._processes, self._connections)
         try:
             for number in range(workers):
                 self._start((batches, dataset))
@@ -159,7 +159,9 @@ def _occupy_standard_streams() -> None:
     os.close(descriptor)
 
 
-def _end(processes: list[subprocess.Popen], connections: list[Connection]) -> None:
+def _end(owner: int, processes: list[subprocess.Popen], connections: list[Connection]) -> None:
+    if os.getpid() != owner:  # a process that was forked off this one: the workers are not its own
+        return
     for connection in connections:
         connection.close()
     for process in processes:

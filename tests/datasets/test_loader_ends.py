@@ -143,6 +143,12 @@ def test_a_worker_may_die_between_epochs():
             list(loader.epoch(1))
 
 
+def test_a_forked_process_ends_no_workers():
+    last = "pid = os.fork()\nif pid == 0: sys.exit()\nos.waitpid(pid, 0); print(len(list(loader.epoch(1))))"
+    process, _ = start(last=last)
+    assert process.communicate(timeout=PATIENCE)[0] == "25\n"
+
+
 def test_a_job_without_standard_streams(tmp_path):
     script = f"""
 import os
