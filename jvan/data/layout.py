@@ -59,16 +59,16 @@ class Tree:
         return [_join(folder, base) for base in sorted(self.children.get(folder, ()))]
 
     def part(self, root: str, part: str) -> str | None:
-        """The folder of "train" or "val" below `root`, or None; a class may bear such a name, if it holds pictures itself."""
-        if not any(self._has_classes(root, name) for name in PARTS["train"] + PARTS["val"]):
-            return None
-        here = {base.lower(): base for base in self.children.get(root, ())}
-        names = [name for name in PARTS[part] if name in here]
-        return _join(root, here[names[0]]) if names else None
+        """The folder of "train" or "val" below `root`, or None.
 
-    def _has_classes(self, root: str, name: str) -> bool:
-        matching = [base for base in self.children.get(root, ()) if base.lower() == name]
-        return any(self.folders_below(_join(root, base)) for base in matching)
+        A lone folder with such a name that holds pictures itself is a class: there are trains among vehicles.
+        """
+        here = {base.lower(): base for base in self.children.get(root, ())}
+        found = {kind: next((here[name] for name in names if name in here), None) for kind, names in PARTS.items()}
+        parts = [_join(root, base) for base in found.values() if base is not None]
+        if len(parts) < len(PARTS) and not any(map(self.folders_below, parts)):
+            return None
+        return None if found[part] is None else _join(root, found[part])
 
     def labelled(self, folder: str) -> Labelled:
         """The pictures below `folder`, labelled by its folders in sorted order; DataError for a class without any."""

@@ -147,6 +147,7 @@ def test_classes_of_one_picture_each(tmp_path):
         ({**class_files(), "cow/a.txt": b""}, "class cow"),
         ({**class_files(), **{f"e{n}/a.txt": b"" for n in range(9)}}, "e0, e1, e2 and 6 more"),
         ({**class_files(prefix="train/"), "val/readme": b""}, "val"),
+        ({"train/a.png": encoded(), "val/a.png": encoded(), "labels/a.png": encoded()}, "no folders"),
         ({**class_files(prefix="train/"), "val/a.png": encoded()}, "no folders"),
         ({**class_files(prefix="train/"), **class_files(("cow",), prefix="val/")}, "class cow"),
     ],
