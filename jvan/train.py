@@ -96,16 +96,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     given = vars(parser.parse_args(argv))
     from .engine.recipes import make_config
+    from .engine.signals import interrupts_held
 
     config = make_config(given)
     if config.plot:
-        from .engine.curves import check_matplotlib, draw
+        from .engine.curves import check_matplotlib
 
         check_matplotlib()
-    from .engine.loop import train
+    with interrupts_held():
+        from .engine.loop import train
 
     result = train(config, _tell)
-    if config.plot and result.output.writes:
+    return _conclude(result, config.plot) if result.output.writes else 128 * bool(result.signal) + result.signal
+
+
+def _conclude(result, plot: bool) -> int:
+    """What the process that writes says at the end; the exit status."""
+    if plot:
+        from .engine.curves import draw
+
         _tell(f"curves: {draw(result.output.folder)}")
     if result.signal:
         _tell(f"stopped after step {result.progress.step}; the same command with --resume goes on")

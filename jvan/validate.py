@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         options.data, options.arch, options.weights, device=options.device, batch_size=options.batch_size,
         workers=max(options.workers, 0), say=_say, progress=_progress,
     )  # fmt: skip
+    if not found.first:
+        return 0
     for name, reason in found.corrupt:
         _tell(f"{name}: {reason}; it is not counted")
     if options.csv:

@@ -28,6 +28,7 @@ class Measure:
     data: str
     corrupt: tuple[tuple[str, str], ...]
     claim: float | None
+    first: bool  # of several processes, the one that speaks
 
     def rows(self):
         """(index, label, pictures, top-1, top-5) of every class that has pictures."""
@@ -62,8 +63,9 @@ def measure(
     predictor = Predictor(arch, weights, device=device)
     split = open_split(data, "val")
     labels, how = match(split.classes, predictor.labels, predictor.metadata.labels is not None)
-    say(predictor, split, how)
     processes = Processes()
+    if processes.first:
+        say(predictor, split, how)
     known = len(predictor.labels) <= LARGEST_CONFUSION
     with Loader(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
@@ -80,7 +82,7 @@ def measure(
         )
         corrupt = tuple(loader.corrupt)
     entry = entry_for(weights) if weights else entry_for(predictor.weights)
-    return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None)
+    return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.first)
 
 
 def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> tuple[np.ndarray, str]:

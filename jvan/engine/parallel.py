@@ -1,4 +1,4 @@
-"""Several processes on Jittor's MPI engine: who this one is, and averages and sums over all.
+"""Several processes on Jittor's MPI engine: who this one is, and means and sums over all.
 
 Every process must make the same Jittor calls in the same order: nothing of Jittor may stand under `if first`.
 """
@@ -21,15 +21,25 @@ class Processes:
         if self.count == 1:
             return variables
         flat = jt.concat([variable.float32().reshape((-1,)) for variable in variables])
-        flat = flat.mpi_all_reduce("add") / self.count
+        flat = self.differentiable_mean(flat)
         parts, at = [], 0
         for variable in variables:
             parts.append(flat[at : at + variable.numel()].reshape(variable.shape))
             at += variable.numel()
         return parts
 
+    def differentiable_mean(self, variable):
+        """Its mean over the processes, which all get; the gradient of the processes' summed losses passes through it."""
+        return variable if self.count == 1 else variable.mpi_all_reduce("add") / self.count
+
     def sum(self, counts: np.ndarray) -> np.ndarray:
-        """Whole numbers added up over the processes, exactly (to 2**53)."""
+        """Whole numbers (below 2**31) or float32 added up over the processes."""
         if self.count == 1:
             return counts
-        return jt.array(counts.astype(np.float64)).mpi_all_reduce("add").numpy().astype(counts.dtype)
+        whole = np.issubdtype(counts.dtype, np.integer)
+        return (
+            jt.array(counts.astype(np.int32 if whole else np.float32))
+            .mpi_all_reduce("add")
+            .numpy()
+            .astype(counts.dtype)
+        )

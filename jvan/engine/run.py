@@ -20,6 +20,7 @@ from .output import Output
 from .parallel import Processes
 from .state import Progress, Saved
 from .step import Gradients, Outcome
+from .sync_bn import synchronise
 
 
 class Run:
@@ -28,6 +29,8 @@ class Run:
     def __init__(self, config: TrainConfig, model, processes: Processes, data: str):
         self.config, self.model, self.data = config, model, data
         self.progress = Progress()
+        if config.sync_bn:
+            synchronise(model, processes)
         parameters = parameters_of(model, config.layer_decay)
         self.optimizer = AdamW(parameters, config.weight_decay)
         self.ema = Ema(model, config.model_ema) if config.model_ema else None

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts_held():
+    """Keep Ctrl-C waiting; a process that is forked inside never gets it.
+
+    Importing Jittor starts the pool that compiles its operators. A terminal sends Ctrl-C to those processes as well,
+    and if one of them dies of it, Python waits at its end for a lock that the dead one holds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopRequest:
     """Inside `with`, a first signal is remembered in `.signal`, a second one ends the process as usual."""
 
     def __init__(self, tell):
-        self.signal, self._tell = 0, tell
+        self.signal, self._tell, self._process = 0, tell, os.getpid()
 
     def __enter__(self) -> StopRequest:
         # Jittor's own handlers end the process at once, at SIGCHLD too, which a dying worker sends.
@@ -22,8 +38,10 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number, frame) -> None:
-        if self.signal:
+        forked = os.getpid() != self._process
+        if self.signal or (forked and number == signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.signal = number
-        self._tell("stopping after this step; what was learnt is saved first")
+        if not forked:
+            self.signal = number
+            self._tell("stopping after this step; what was learnt is saved first")
