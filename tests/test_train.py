@@ -275,3 +275,24 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_pictures(data, tmp_path, 
     assert "not finite" in line and ".png" in line and "step " in line
     step = int(line.split("step ")[1].split(":")[0])
     assert (tmp_path / "state" / f"step-{step - 1:09d}.safetensors").exists()
+
+
+def test_curves(trained, monkeypatch, capsys, data, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    assert matplotlib
+    from jvan.engine.curves import draw
+
+    assert draw(trained).read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_without_matplotlib_are_refused_at_once(monkeypatch, capsys, data, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert "matplotlib" in refused(capsys, data, *OPTIONS, "--plot", "--output", tmp_path / "o")
+
+
+def test_a_damaged_picture_is_named_and_replaced(tmp_path, capsys):
+    folder = draw_folder(tmp_path / "d")
+    (folder / "ant" / "002.png").write_bytes(b"no picture")
+    val = draw_folder(tmp_path / "v", each=2)
+    assert train(folder, *OPTIONS, "--val", val, "--epochs", "1", "--output", tmp_path / "o") == 0
+    assert capsys.readouterr().err.count("002.png") == 1

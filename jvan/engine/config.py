@@ -79,6 +79,7 @@ class TrainConfig:
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
     plot: bool = option(False, "draw the curves to OUTPUT/curves.png at the end (needs matplotlib)")
 
+    grad_checkpointing: bool = False  # compute blocks again for their gradients: less memory, more time
     usual_batch: int = 128
     base_lr: float = 1e-3  # for a batch of 1024
     low_lr: float = 1e-6  # where warm-up begins and the cosine ends

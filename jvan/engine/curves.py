@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 from ..errors import TrainingError
@@ -18,6 +19,13 @@ def check_matplotlib() -> None:
 
 def draw(folder: Path) -> Path:
     """`curves.png` in `folder` from its log.csv and validation.csv: loss, top-1, learning rate over steps."""
+    with warnings.catch_warnings():
+        # Jittor's libraries flush subnormal numbers to zero, of which NumPy warns where matplotlib asks for the smallest.
+        warnings.simplefilter("ignore", UserWarning)
+        return _draw(folder)
+
+
+def _draw(folder: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

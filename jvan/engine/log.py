@@ -32,7 +32,7 @@ class Log:
         self._bar = _bar(progress.step, total) if writes else None
         self._begun = self._last = time.monotonic()
         self._since = 0
-        self._waited = 0.0
+        self._named = 0
 
     def __enter__(self) -> Log:
         return self
@@ -63,6 +63,12 @@ class Log:
                 f"step {step}/{self.total}, epoch {epoch}: loss {loss:.4f}, lr {lr:.2e}, {rate:.0f} pictures/s, {_span(left)} left"
             )
         self._last, self._since = time.monotonic(), 0
+
+    def corrupt(self, found: list[tuple[str, str]]) -> None:
+        """Name the pictures that could not be read and were replaced, each once."""
+        for name, reason in found[self._named :]:
+            self._tell(f"{name}: {reason}; another of its class takes its place")
+        self._named = len(found)
 
     def validation(self, step: int, epoch: int, result, best: bool) -> None:
         """After `epoch` epochs."""

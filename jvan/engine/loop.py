@@ -80,6 +80,7 @@ def train(config: TrainConfig, tell=print) -> Result:
                     run.save(output)
                 if run.step == total:
                     break
+            log.corrupt(pictures.corrupt)
             run.save(output)
             result = evaluate(run.averaged(), held_out, val_split.labels, processes, lambda: request.signal)
             if result is None:

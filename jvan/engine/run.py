@@ -29,6 +29,8 @@ class Run:
     def __init__(self, config: TrainConfig, model, processes: Processes, data: str):
         self.config, self.model, self.data = config, model, data
         self.progress = Progress()
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing(True)
         if config.sync_bn:
             synchronise(model, processes)
         parameters = parameters_of(model, config.layer_decay)

@@ -53,8 +53,8 @@ class Gradients:
             if mean is not value:
                 value.update(mean)
         jt.sync([loss, wish, *gradients, *self.running])
-        # What is not finite anywhere above reaches the stem's gradient; numpy looks at the bits, as kernels under -Ofast may not.
-        finite = bool(np.isfinite(loss.numpy()).all() and np.isfinite(gradients[0].numpy()).all())
+        # By numpy and of every gradient: kernels compiled with -Ofast may turn a NaN on its way into a number.
+        finite = all(np.isfinite(values).all() for values in jt.fetch_sync([loss, *gradients]))
         return Outcome(float(loss.numpy().item()), gradients, finite, bool(wish.numpy().item()))
 
     def undo(self) -> None:
