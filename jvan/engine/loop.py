@@ -58,6 +58,7 @@ def train(config: TrainConfig, tell=print) -> Result:
         held_out = stack.enter_context(testing(config, val_split, model.metadata, processes))
         log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.first, tell))
         request = stack.enter_context(StopRequest(tell))
+        stack.push(run.saved_at_failure(output))
         for epoch in range(run.progress.validated, config.epochs):
             if run.finished(total):
                 break

@@ -8,7 +8,7 @@ import jittor as jt
 import numpy as np
 
 from ..data.shares import places
-from ..errors import TrainingError
+from ..errors import JvanError, TrainingError
 from ..models.factory import build
 from ..models.loading import assign
 from .config import TrainConfig
@@ -28,7 +28,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, model, processes: Processes, data: str):
         self.config, self.model, self.data = config, model, data
-        self.progress = Progress()
+        self.progress, self._saved_step = Progress(), 0
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)
         if config.sync_bn:
@@ -86,6 +86,16 @@ class Run:
             output.save_weights("best", weights, self.model.metadata)
         output.save_weights("last", weights, self.model.metadata)
         output.save_state(self._state(), self.progress, self.data)
+        self._saved_step = self.step
+
+    def saved_at_failure(self, output: Output):
+        """To be pushed on an ExitStack: saves what was learnt where the loop ends in a JvanError, such as a dead worker's."""
+
+        def leave(kind, error, trace) -> None:
+            if isinstance(error, JvanError) and self.step > self._saved_step:
+                self.save(output)
+
+        return leave
 
     def finished(self, total: int) -> bool:
         """Whether `total` updates are made and their result is validated."""
@@ -107,7 +117,7 @@ class Run:
         except (KeyError, ValueError) as error:
             raise TrainingError(f"{saved.path}: does not fit this network: {error}") from None
         jt.sync_all()
-        self.progress = saved.progress
+        self.progress, self._saved_step = saved.progress, saved.progress.step
 
     def _weights(self) -> dict[str, np.ndarray]:
         return self.ema.state() if self.ema else _arrays(self.model)

@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +117,23 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_state(data, undisturbed, t
     assert read_state_file(state_files(tmp_path / "state")[0]).progress.step == step >= 6
     run(data / "train", *RUN, "--output", tmp_path, "--resume")
     assert_same(tmp_path, undisturbed)
+
+
+def test_a_killed_worker_ends_the_run_and_loses_nothing(data, undisturbed, tmp_path):
+    options = (*RUN, "--checkpoint-every", "1000", "--output", tmp_path)
+    process = start(data / "train", *options)
+    log = tmp_path / "log.csv"
+    wait_until(process, lambda: log.exists() and log.read_text().count("\n") > 7)
+    (worker,) = _workers(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in printed and "worker" in printed.splitlines()[-1]
+    assert saved_step(tmp_path) == len(_rows(log, 1)) - 1 >= 7
+    run(data / "train", *options, "--resume")
+    assert_same(tmp_path, undisturbed)
+
+
+def _workers(parent: int) -> list[int]:
+    """The processes that prepare pictures for training, and not those that compile for Jittor."""
+    children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    return [pid for pid in children if b"jvan.data.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()][:1]
