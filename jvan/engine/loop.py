@@ -49,6 +49,7 @@ def train(config: TrainConfig, tell=print) -> Result:
     with ExitStack() as stack:
         stack.enter_context(output.claimed())
         run.go_on_from(output.found(run.data, tell))
+        processes.check_same_step(run.step)
         output.save_config()
         tell(f"data: {len(train_split)} pictures of {len(train_split.classes)} classes; {division}")
         tell(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import jittor as jt
 import numpy as np
 
+from ..errors import TrainingError
+
 
 class Processes:
     """This process among those that `mpirun` started; alone without it."""
@@ -15,6 +17,13 @@ class Processes:
     def __init__(self):
         self.rank, self.count = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
         self.first = self.rank == 0
+
+    def check_same_step(self, step: int) -> None:
+        """TrainingError where the processes would go on from different steps."""
+        if self.sum(np.array([step]))[0] != self.count * step:
+            raise TrainingError(
+                f"process {self.rank} found the state after step {step} and others another one: OUTPUT must be the same folder for all"
+            )
 
     def mean(self, variables: list) -> list:
         """Each variable's mean over the processes; one message for all of them."""
