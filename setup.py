@@ -29,6 +29,7 @@ setup(
         "test": ["pytest", "ruff>=0.17,<0.18"],
         "bench": ["torch", "onnx", "onnxruntime", "openvino"],
         "plot": ["matplotlib"],
+        "log": ["tensorboardX"],
     },
     entry_points={"console_scripts": ["jvan = jvan.__main__:main"]},
 )

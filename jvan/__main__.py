@@ -9,6 +9,8 @@ from ._cli import command
 
 COMMANDS = {
     "predict": "classify pictures",
+    "train": "train or fine-tune a network",
+    "validate": "measure a network on labelled pictures",
     "convert": "turn a checkpoint into another format, or another project's names",
     "inspect": "show what a checkpoint holds, without running or believing it",
     "benchmark": "time it against PyTorch, ONNX Runtime, OpenVINO and plain Jittor",

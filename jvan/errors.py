@@ -25,3 +25,11 @@ class JittorUnavailable(JvanError, ImportError):
 
 class JittorRebuilt(JittorUnavailable):
     """Jittor compiled a part of itself anew and must be started again."""
+
+
+class DataError(JvanError, ValueError):
+    """A dataset cannot be used as it is."""
+
+
+class TrainingError(JvanError, RuntimeError):
+    """Training cannot begin or go on."""

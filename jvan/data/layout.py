@@ -1,0 +1,138 @@
+"""Which files of a dataset are pictures of which class, by the names of its folders alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from ..inference.find import SUFFIXES
+from .names import spoken
+
+PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "test", "testing"),  # the first that is there
+}
+IMAGENET = "ILSVRC/Data/CLS-LOC"  # where the challenge's own archive keeps its pictures
+ANSWERS = ("LOC_val_solution.csv", "val_annotations.txt")  # ImageNet's and Tiny ImageNet's
+
+
+class Labelled(NamedTuple):
+    classes: tuple[str, ...]
+    rows: np.ndarray  # int64 (N,): which of the files
+    labels: np.ndarray  # int32 (N,)
+
+
+class Tree:
+    """The folders of a dataset: `files` and `folders` are relative paths, `title` is for messages."""
+
+    def __init__(self, title: str, files: list[str], folders: set[str]):
+        self.title, self.files = title, files
+        self.pictures: dict[str, list[int]] = {}  # folder -> rows of the pictures directly inside
+        for row, name in enumerate(files):
+            if name.lower().endswith(SUFFIXES):
+                self.pictures.setdefault(name.rpartition("/")[0], []).append(row)
+        self.children: dict[str, set[str]] = {}
+        for folder in {*folders, *self.pictures}:
+            while folder:
+                above, _, base = folder.rpartition("/")
+                self.children.setdefault(above, set()).add(base)
+                folder = above
+
+    def root(self) -> str:
+        """Where the classes or parts begin: below folders that hold nothing but one other folder."""
+        folder = ""
+        while True:
+            if self.folders_below(_join(folder, IMAGENET)):
+                return _join(folder, IMAGENET)
+            inside = self.folders_below(folder)
+            if len(inside) != 1 or folder in self.pictures or not self.folders_below(inside[0]):
+                return folder
+            if any(self.part(folder, part) for part in PARTS):
+                return folder
+            folder = inside[0]
+
+    def folders_below(self, folder: str) -> list[str]:
+        return [_join(folder, base) for base in sorted(self.children.get(folder, ()))]
+
+    def part(self, root: str, part: str) -> str | None:
+        """The folder of "train" or "val" below `root`, or None.
+
+        A lone folder with such a name that holds pictures itself is a class: there are trains among vehicles.
+        """
+        here = {base.lower(): base for base in self.children.get(root, ())}
+        found = {kind: next((here[name] for name in names if name in here), None) for kind, names in PARTS.items()}
+        parts = [_join(root, base) for base in found.values() if base is not None]
+        if len(parts) < len(PARTS) and not any(map(self.folders_below, parts)):
+            return None
+        return None if found[part] is None else _join(root, found[part])
+
+    def labelled(self, folder: str) -> Labelled:
+        """The pictures below `folder`, labelled by its folders in sorted order; DataError for a class without any."""
+        below = self.folders_below(folder)
+        name = f"{self.title}/{spoken(folder)}" if folder else self.title
+        if not below:
+            if self.pictures.get(folder):
+                raise DataError(
+                    f"{name}: holds pictures but no folders; put those of each class into a folder of its own"
+                )
+            raise DataError(f"{name}: holds no pictures; give a folder with a folder of pictures for each class")
+        members = {each: self._all_pictures(each) for each in below}
+        empty = [spoken(each.rpartition("/")[2]) for each, rows in members.items() if not rows]
+        if len(empty) == len(below):
+            raise DataError(f"{name}: none of its {len(below)} folders holds a picture ({', '.join(SUFFIXES[:5])} …)")
+        if empty:
+            more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+            raise DataError(f"{name}: no picture in the class {', '.join(empty[:3])}{more}; fill or remove its folder")
+        rows = np.concatenate(
+            [np.array(sorted(rows, key=self.files.__getitem__), np.int64) for rows in members.values()]
+        )
+        labels = np.repeat(np.arange(len(below), dtype=np.int32), [len(rows) for rows in members.values()])
+        return Labelled(tuple(spoken(each.rpartition("/")[2]) for each in below), rows, labels)
+
+    def _all_pictures(self, folder: str) -> list[int]:
+        rows, waiting = [], [folder]
+        while waiting:
+            here = waiting.pop()
+            rows += self.pictures.get(here, ())
+            waiting += self.folders_below(here)
+        return rows
+
+    def flat(self, folder: str, read) -> dict[str, str] | None:
+        """File name -> class of a part whose pictures lie in no class folders, from the list that its publisher gives.
+
+        `read(name)` gives a file's bytes. None where there is no such list.
+        """
+        for name in self.files:
+            base = name.rpartition("/")[2]
+            if base == ANSWERS[0]:
+                rows = csv.reader(io.StringIO(read(name).decode("utf-8", "replace")))
+                return {
+                    row[0].lower() + ".jpeg": row[1].split(" ")[0]
+                    for row in rows
+                    if len(row) == 2 and row[1][:1] == "n"
+                }
+            if base == ANSWERS[1] and name.startswith(folder + "/"):
+                lines = read(name).decode("utf-8", "replace").splitlines()
+                return {row[0].lower(): row[1] for row in (line.split("\t") for line in lines) if len(row) > 1}
+        return None
+
+    def labelled_flat(self, folder: str, class_of: dict[str, str]) -> Labelled:
+        """The pictures below `folder` with the classes that `class_of` gives by their file names; DataError for one without."""
+        rows = sorted(self._all_pictures(folder), key=self.files.__getitem__)
+        names = [self.files[row].rpartition("/")[2].lower() for row in rows]
+        missing = [name for name in names if name not in class_of]
+        if missing or not rows:
+            what = f"the list of answers has no class for {spoken(missing[0])}" if missing else "holds no pictures"
+            raise DataError(f"{self.title}/{spoken(folder)}: {what}")
+        classes = sorted({class_of[name] for name in names})
+        index = {name: label for label, name in enumerate(classes)}
+        labels = np.array([index[class_of[name]] for name in names], np.int32)
+        return Labelled(tuple(classes), np.array(rows, np.int64), labels)
+
+
+def _join(folder: str, base: str) -> str:
+    return f"{folder}/{base}" if folder else base

@@ -1,0 +1,130 @@
+"""Batches in a fixed order, made ahead of time by worker processes; the same ones whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from . import shares
+from .mixup import Mixup
+from .pool import Pool, forget_jittors_handler
+from .source import Split
+from .work import Bad, Work
+
+LARGEST_SHARE_CORRUPT = 0.01
+
+
+class Batch(NamedTuple):
+    """This process's share of one step's global batch."""
+
+    pictures: np.ndarray  # float32 (n, C, H, W)
+    targets: np.ndarray  # int32 (n,) labels, or, with mixup, float32 (n, classes)
+    indices: np.ndarray  # int64 (n,): the samples used; -1 where the row is empty
+    weights: np.ndarray  # float32 (n,): 1, or 0 where the row does not count
+
+
+class Loader:
+    """Iterates over the batches of a split; a context manager.
+
+    `transform(picture, rng)` gives float32 of `transform.shape`; with `mixup` it needs `pixels` and `finish`, as
+    `Augment` has. `batch_size` is that of all `ranks` processes together. `drop_last=True` is for training:
+    every batch is full, and a corrupt picture is replaced by the next good one of its class. With `drop_last=False`,
+    for evaluation, each sample comes exactly once over all ranks, rows without one (and corrupt pictures) weigh 0,
+    and all batches have the same shape. `workers=0` makes them in this process.
+
+    `corrupt` lists (name, reason) of the pictures that could not be read; DataError for more than one and 1 %.
+    """
+
+    def __init__(
+        self, split: Split, transform, seed: int, batch_size: int, workers: int = 0, rank: int = 0, ranks: int = 1,
+        mixup: Mixup | None = None, shuffle: bool = True, drop_last: bool = True,
+    ):  # fmt: skip
+        if batch_size < 1 or workers < 0 or not 0 <= rank < ranks or seed < 0:
+            raise ValueError(f"batch_size={batch_size}, workers={workers}, rank={rank} of {ranks}, seed={seed}")
+        if not len(split):
+            raise DataError(f"{split.title}: holds no pictures")
+        if drop_last:
+            shares.check_shares(batch_size, ranks)
+            if len(split) < batch_size:
+                raise DataError(
+                    f"{split.title}: {len(split)} pictures are fewer than a batch of {batch_size}; take a smaller batch size"
+                )
+        self.work = Work(split, transform, seed, batch_size, rank, ranks, mixup, shuffle, drop_last)
+        self.workers = min(workers, -(-self.work.rows // 2))
+        self.corrupt: list[tuple[str, str]] = []
+        self._seen: set[int] = set()
+        self._pool: Pool | None = None
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return self.work.steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches from `first_step` on, each as it would be had the ones before been asked for, too."""
+        return self._in_workers(epoch, first_step) if self.workers else self._here(epoch, first_step)
+
+    def _here(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        for step in range(first_step, len(self)):
+            pictures = np.empty((self.work.rows, *self.work.transform.shape), np.float32)
+            yield self._batch(epoch, step, pictures, self.work.make(epoch, step, pictures))
+
+    def _in_workers(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        if self._pool is None or self._pool.closed:
+            self._pool = Pool(self.work, self.workers)
+        pool = self._pool
+        forget_jittors_handler()  # Jittor may have been imported since
+        pool.drain()
+        following = first_step
+        for step in range(first_step, len(self)):
+            while pool.free and following < len(self):
+                pool.submit(epoch, following)
+                following += 1
+            pictures, bad = pool.collect()
+            if following < len(self):
+                pool.submit(epoch, following)
+                following += 1
+            yield self._batch(epoch, step, pictures, bad)
+
+    def _batch(self, epoch: int, step: int, pictures: np.ndarray, bad: list[Bad]) -> Batch:
+        work = self.work
+        indices = work.indices(epoch, step)
+        weights = (indices >= 0).astype(np.float32)
+        indices = indices.copy()
+        for each in bad:
+            self._note(each)
+            if each.instead < 0:
+                weights[each.row] = 0
+            else:
+                indices[each.row] = each.instead
+        labels = work.split.labels[indices].astype(np.int32)
+        if work.mixup is None:
+            return Batch(pictures, labels, indices, weights)
+        targets = work.mix(epoch, step).targets(labels, work.mixup.classes, work.mixup.smoothing)
+        return Batch(pictures, targets, indices, weights)
+
+    def _note(self, bad: Bad) -> None:
+        if bad.index in self._seen:
+            return
+        self._seen.add(bad.index)
+        self.corrupt.append((bad.name, bad.reason))
+        count, total = len(self.corrupt), len(self.work.split)
+        if count > max(1, LARGEST_SHARE_CORRUPT * total):
+            first, reason = self.corrupt[0]
+            raise DataError(
+                f"{first}: {reason}; it is one of {count} of {total} pictures that cannot be read, more than 1 %"
+            )
+
+    def close(self) -> None:
+        """End the workers at once."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

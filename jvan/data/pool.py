@@ -1,0 +1,170 @@
+"""The loader's processes, the memory they share, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from multiprocessing.connection import Connection, Pipe
+
+import numpy as np
+
+from ..errors import DataError, TrainingError
+from . import worker as worker_module
+from .memory import SharedMemory, share
+from .work import Bad, Work
+
+MOST_MEMORY = 1 << 30  # of batches that wait
+AHEAD = 4
+
+
+class Pool:
+    """Worker processes that make the batches of one `Work`, each its own rows of every batch."""
+
+    def __init__(self, work: Work, workers: int):
+        if os.name != "posix":
+            raise DataError("worker processes need Linux or macOS; use --workers 0 here")
+        forget_jittors_handler()
+        _occupy_standard_streams()
+        shape = (work.rows, *work.transform.shape)
+        bytes_each = 4 * int(np.prod(shape))
+        slots = max(2, min(AHEAD, MOST_MEMORY // bytes_each))
+        batches = SharedMemory(slots * bytes_each)
+        data, places, dataset = share(work)
+        self.slots = np.frombuffer(batches.map, np.float32).reshape(slots, *shape)
+        self.free = list(range(slots))
+        self._waiting: list[tuple[int, int]] = []  # (ticket, slot), in the order of submission
+        self._ticket = 0
+        self._processes: list[subprocess.Popen] = []
+        self._connections: list[Connection] = []
+        self._end = weakref.finalize(self, _end, os.getpid(), self._processes, self._connections)
+        try:
+            for number in range(workers):
+                self._start((batches, dataset))
+                sizes, descriptors = (dataset.size, batches.size), (dataset.descriptor, batches.descriptor)
+                self._send(number, (data, places, sizes, descriptors, number, workers))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            batches.close()
+            dataset.close()
+
+    def submit(self, epoch: int, step: int) -> int:
+        """Have a batch made in a free slot; the ticket to collect it with. Tickets are collected in their order."""
+        slot = self.free.pop()
+        self._ticket += 1
+        self._waiting.append((self._ticket, slot))
+        for number in range(len(self._processes)):
+            self._send(number, (self._ticket, slot, epoch, step))
+        return self._ticket
+
+    def collect(self) -> tuple[np.ndarray, list[Bad]]:
+        """The oldest batch, float32 (rows, C, H, W), a copy, and what could not be read; its slot is free again."""
+        slot, bad, errors = self._receive()
+        pictures = self.slots[slot].copy()
+        self.free.append(slot)
+        if errors:
+            kind, message = errors[0]
+            raise kind(message)
+        return pictures, sorted(bad)
+
+    def drain(self) -> None:
+        """Wait for batches that nobody wants any more."""
+        while self._waiting:
+            self.free.append(self._receive()[0])
+
+    def _receive(self):
+        """The oldest batch's slot, what could not be read, and errors. Whatever interrupts it ends the workers."""
+        ticket, slot = self._waiting.pop(0)
+        bad: list[Bad] = []
+        errors = []
+        try:
+            for number, connection in enumerate(self._connections):
+                try:
+                    answered, found, error = connection.recv()
+                except (EOFError, OSError):
+                    raise self._death(number) from None
+                assert answered == ticket, "a worker answers in order"
+                bad += found
+                errors += [error] if error else []
+        except BaseException:
+            self.close()
+            raise
+        return slot, bad, errors
+
+    @property
+    def closed(self) -> bool:
+        return not self._end.alive
+
+    def close(self) -> None:
+        """End the workers at once; what they were making is lost."""
+        self._end()
+
+    def _start(self, memories: tuple[SharedMemory, ...]) -> None:
+        ours, theirs = Pipe()
+        command = [sys.executable, "-c", worker_module.START, json.dumps(sys.path), str(theirs.fileno())]
+        # One thread each: the libraries that numpy may load would start one for every core, in every worker.
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **single},
+                    pass_fds=(theirs.fileno(), *(memory.descriptor for memory in memories)),
+                    start_new_session=True,  # Ctrl-C is the parent's alone, which then ends its workers
+                )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise TrainingError(f"cannot start a loader's worker: {error.strerror or error}; use --workers 0") from None
+        self._processes.append(process)
+        self._connections.append(ours)
+
+    def _send(self, number: int, message) -> None:
+        try:
+            self._connections[number].send(message)
+        except OSError:
+            raise self._death(number) from None
+
+    def _death(self, number: int) -> TrainingError:
+        """Close the pool; the error that says which worker died, and of what."""
+        process = self._processes[number]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        self.close()
+        how = f"ended with status {process.returncode}"
+        if process.returncode is not None and process.returncode < 0:
+            name = signal.Signals(-process.returncode).name
+            how = f"was ended by {name}" + (
+                ", perhaps for want of memory: try fewer workers" if name == "SIGKILL" else ""
+            )
+        return TrainingError(f"worker {number} of the loader (process {process.pid}) {how}")
+
+
+def forget_jittors_handler() -> None:
+    """Jittor, once imported, ends the whole process when any child dies by a signal; ours report their deaths."""
+    default = signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, None)
+    if default and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _occupy_standard_streams() -> None:
+    """A job may have no standard streams: what is opened next would get their numbers, which a worker gives to its own."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+
+
+def _end(owner: int, processes: list[subprocess.Popen], connections: list[Connection]) -> None:
+    if os.getpid() != owner:  # a process that was forked off this one: the workers are not its own
+        return
+    for connection in connections:
+        connection.close()
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()

@@ -1,0 +1,133 @@
+"""Where pictures lie: a folder, an uncompressed tar file, or memory. All can be sent to another process."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, PictureError
+from ..inference.pictures import MAX_BYTES
+from .decode import decode
+from .names import Names, spoken
+
+DEEPEST = 12  # folders below folders; links could make it endless
+
+
+class FolderStore:
+    """Files below `root`; `names` are relative paths with "/" between their parts."""
+
+    def __init__(self, root: str, names):
+        self.root, self.names = os.path.abspath(root), Names(names)
+
+    def name(self, row: int) -> str:
+        return spoken(self._path(row))
+
+    def picture(self, row: int) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row))
+
+    def read(self, row: int, limit: int) -> bytes:
+        """The file's bytes, at most `limit` and one more; PictureError where it cannot be read."""
+        path = self._path(row)
+        try:
+            # A pipe among the files must not make the reader wait for its writer.
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            with open(descriptor, "rb", buffering=0) as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise PictureError(f"{self.name(row)}: not a regular file")
+                return file.read(min(os.fstat(descriptor).st_size, limit + 1))
+        except OSError as error:
+            raise PictureError(f"{self.name(row)}: {(error.strerror or str(error)).lower()}") from None
+
+    def _path(self, row: int) -> str:
+        return os.path.join(self.root, *self.names[row].split("/"))
+
+
+class TarStore:
+    """Members of an uncompressed tar file, read where they lie: nothing is unpacked, no member's name is ever a path."""
+
+    def __init__(self, path: str, title: str, names, offsets, sizes):
+        self.path, self.title, self.names = os.path.abspath(path), title, Names(names)
+        self.offsets, self.sizes = np.asarray(offsets, np.int64), np.asarray(sizes, np.int64)
+        self._descriptor = None
+
+    def name(self, row: int) -> str:
+        return f"{self.title}:{spoken(self.names[row])}"
+
+    def picture(self, row: int) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row))
+
+    def read(self, row: int, limit: int) -> bytes:
+        """The member's bytes, at most `limit` and one more; PictureError where the archive ends before."""
+        wanted = min(int(self.sizes[row]), limit + 1)
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            data = os.pread(self._descriptor, wanted, int(self.offsets[row]))
+        except OSError as error:
+            raise PictureError(f"{self.name(row)}: {(error.strerror or str(error)).lower()}") from None
+        if len(data) != wanted:
+            raise PictureError(f"{self.name(row)}: the archive was cut short while it was in use")
+        return data
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_descriptor": None}
+
+    def __del__(self):
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)
+
+
+class ArrayStore:
+    """Pictures that are in memory already: uint8 (N, H, W, 3)."""
+
+    def __init__(self, title: str, pixels: np.ndarray):
+        self.title, self.pixels = title, pixels
+
+    def name(self, row: int) -> str:
+        return f"{self.title}:{row}"
+
+    def picture(self, row: int) -> Image.Image:
+        return Image.fromarray(self.pixels[row])
+
+
+def scan_folder(root: str) -> tuple[list[str], set[str]]:
+    """Relative paths of all files and of all folders below `root`, hidden ones left out; DataError if one is closed to us.
+
+    Links are followed, but not into a folder that the path has come through.
+    """
+    files, folders = [], set()
+    waiting = [("", ())]
+    while waiting:
+        relative, above = waiting.pop()
+        path = os.path.join(root, *relative.split("/")) if relative else root
+        try:
+            status = os.stat(path)
+            here = (status.st_dev, status.st_ino)
+            if here in above or len(above) >= DEEPEST:
+                continue
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(
+                f"{spoken(path)}: this folder cannot be read: {(error.strerror or str(error)).lower()}"
+            ) from None
+        if relative:
+            folders.add(relative)
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            inside = f"{relative}/{entry.name}" if relative else entry.name
+            if _is_folder(entry):
+                waiting.append((inside, (*above, here)))
+            else:
+                files.append(inside)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,1 @@
+"""Training and validation; `jvan.engine.loop.train` is the whole loop."""

@@ -1,0 +1,144 @@
+"""What a run tells: rows of CSV, tensorboardX where it is installed, a bar or lines for whoever watches."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+
+from .config import TrainConfig
+from .state import Progress
+
+STEPS = ("step", "epoch", "lr", "loss", "pictures_per_s", "seconds")
+EPOCHS = ("step", "epoch", "top1", "top5", "loss", "best")
+
+
+class Log:
+    """log.csv has a row a logged step, validation.csv one a validation; a continued run drops the rows after its state."""
+
+    def __init__(self, folder: Path, progress: Progress, total: int, config: TrainConfig, writes: bool, tell):
+        self.total, self.batch_size, self.every, self._tell = total, config.batch_size, config.log_every, tell
+        self._files = (
+            [
+                _Rows(folder / "log.csv", STEPS, 0, progress.step),
+                _Rows(folder / "validation.csv", EPOCHS, 1, progress.validated),
+            ]
+            if writes
+            else []
+        )
+        self._board = _board(folder, progress.step) if writes else None
+        self._bar = _bar(progress.step, total) if writes else None
+        self._begun = self._last = time.monotonic()
+        self._since = 0
+        self._named = 0
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in self._files:
+            file.close()
+        for thing in (self._board, self._bar):
+            if thing is not None:
+                thing.close()
+
+    def step(self, step: int, epoch: int, lr: float, loss: float) -> None:
+        """After the update number `step`; a row where it is due."""
+        self._since += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {self._rate():.0f} pictures/s", refresh=False)
+            self._bar.update()
+        if step % self.every and step != self.total:
+            return
+        rate, now = self._rate(), time.monotonic()
+        self._write(0, (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}"))
+        if self._board is not None:
+            self._board.add_scalar("train/loss", loss, step)
+            self._board.add_scalar("train/lr", lr, step)
+        if self._bar is not None and self._bar.disable:
+            left = (self.total - step) * self.batch_size / rate
+            self._tell(
+                f"step {step}/{self.total}, epoch {epoch}: loss {loss:.4f}, lr {lr:.2e}, {rate:.0f} pictures/s, {_span(left)} left"
+            )
+        self._last, self._since = time.monotonic(), 0
+
+    def corrupt(self, found: list[tuple[str, str]]) -> None:
+        """Name the pictures that could not be read and were replaced, each once."""
+        for name, reason in found[self._named :]:
+            self._tell(f"{name}: {reason}; another of its class takes its place")
+        self._named = len(found)
+
+    def validation(self, step: int, epoch: int, result, best: bool) -> None:
+        """After `epoch` epochs."""
+        self._write(1, (step, epoch, f"{result.top1:.6f}", f"{result.top5:.6f}", f"{result.loss:.6f}", int(best)))
+        if self._board is not None:
+            self._board.add_scalar("validation/top1", result.top1, step)
+        mark = ", the best so far" if best else ""
+        self._tell(
+            f"epoch {epoch}: top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} % of {result.count} pictures{mark}"
+        )
+        self._last, self._since = time.monotonic(), 0
+
+    def _rate(self) -> float:
+        return self._since * self.batch_size / max(time.monotonic() - self._last, 1e-9)
+
+    def _write(self, which: int, row) -> None:
+        if self._files:
+            self._files[which].write(row)
+
+
+class _Rows:
+    """A CSV file that is whole after every row; of an older one the rows stay whose `column` is at most `last`."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], column: int, last: int):
+        kept = []
+        if last and path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                kept = [
+                    row
+                    for row in csv.reader(file)
+                    if len(row) == len(names) and row[column].isdigit() and int(row[column]) <= last
+                ]
+        temporary = path.with_name(f".{path.name}.part")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([names, *kept])
+        os.replace(temporary, path)
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def write(self, row) -> None:
+        try:
+            self._writer.writerow(row)
+            self._file.flush()
+        except OSError as error:  # a full disk is reported without a name
+            raise OSError(error.errno, error.strerror, self._file.name) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _board(folder: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+
+def _bar(step: int, total: int):
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=step, unit="step", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds / 60 + 0.5)
+    return (
+        f"{minutes // 60} h {minutes % 60:02d} min"
+        if minutes >= 60
+        else f"{minutes} min"
+        if minutes
+        else f"{seconds:.0f} s"
+    )

@@ -1,0 +1,97 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ..data.source import open_train_and_val
+from ..device import use_device
+from ..errors import TrainingError
+from .config import TrainConfig
+from .evaluate import evaluate
+from .log import Log
+from .network import check_precision, make_network, settle, starting_weights
+from .output import Output
+from .parallel import Processes
+from .pictures import data_digest, names_of, testing, training
+from .run import Run
+from .schedule import learning_rate
+from .signals import StopRequest
+from .state import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: how far it came, the signal that stopped it or 0, and where everything is."""
+
+    progress: Progress
+    signal: int
+    output: Output
+
+
+def train(config: TrainConfig, tell=print) -> Result:
+    """Train a network as `config` says; OUTPUT holds all that remains of it.
+
+    Raises JvanError in one line, before any training, for whatever cannot work; TrainingError for a loss that is not finite.
+    """
+    check_precision(config.dtype, use_device(config.device))
+    processes = Processes()
+    tell = tell if processes.first else _silent
+    train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
+    weights = starting_weights(config)
+    config = settle(config, weights, len(train_split), processes.count)
+    model, origin = make_network(config, weights, train_split.classes)
+    run = Run(config, model, processes, data_digest(train_split))
+    output = Output(config, writes=processes.first)
+    steps_per_epoch = len(train_split) // config.batch_size
+    total = min(config.epochs * steps_per_epoch, config.max_steps or float("inf"))
+    with ExitStack() as stack:
+        stack.enter_context(output.claimed())
+        run.go_on_from(output.found(run.data, tell))
+        processes.check_same_step(run.step)
+        output.save_config()
+        tell(f"data: {len(train_split)} pictures of {len(train_split.classes)} classes; {division}")
+        tell(
+            f"network: {origin}; {total} steps into {output.folder}, {run.step} of them made; the first one may compile for minutes"
+        )
+        pictures = stack.enter_context(training(config, train_split, model.metadata, processes))
+        held_out = stack.enter_context(testing(config, val_split, model.metadata, processes))
+        log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.first, tell))
+        request = stack.enter_context(StopRequest(tell))
+        stack.push(run.saved_at_failure(output))
+        for epoch in range(run.progress.validated, config.epochs):
+            if run.finished(total):
+                break
+            for batch in pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ():
+                lr = learning_rate(run.step, steps_per_epoch, config)
+                outcome = run.gradients(batch, bool(request.signal))
+                if not outcome.finite:
+                    run.undo()
+                    run.save(output)
+                    raise TrainingError(
+                        f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
+                        f"{names_of(train_split, batch)}; {output.states} has the state before it; lower --lr, or --clip-grad 1"
+                    )
+                run.update(outcome.gradients, lr)
+                log.step(run.step, epoch + 1, lr, outcome.loss)
+                if outcome.stop:
+                    run.save(output)
+                    return Result(run.progress, request.signal, output)
+                if run.step % config.checkpoint_every == 0 and run.step % steps_per_epoch:
+                    run.save(output)
+                if run.step == total:
+                    break
+            log.corrupt(pictures.corrupt)
+            run.save(output)
+            result = evaluate(run.averaged(), held_out, val_split.labels, processes, lambda: request.signal)
+            if result is None:
+                return Result(run.progress, request.signal, output)
+            best = run.validated(result.top1, run.step // steps_per_epoch)
+            log.validation(run.step, epoch + 1, result, best)
+            run.save(output, best)
+    return Result(run.progress, 0, output)
+
+
+def _silent(message: str) -> None:
+    """What the processes other than the first say."""

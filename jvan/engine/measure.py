@@ -1,0 +1,108 @@
+"""A network's measure on a labelled data set: the classes of both matched by name, the counts, the publisher's claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..checkpoints.catalogue import entry_for
+from ..data.loader import Loader
+from ..data.source import open_split
+from ..data.transforms import Evaluate
+from ..errors import DataError
+from ..inference.labels import Label
+from ..inference.predictor import Predictor
+from .evaluate import Evaluation, evaluate
+from .parallel import Processes
+
+LARGEST_CONFUSION = 5000  # classes; the matrix then takes 100 MB
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The counts, whose classes are the network's `labels`; what was measured; unreadable pictures; the claim in per cent."""
+
+    evaluation: Evaluation
+    predictor: Predictor
+    data: str
+    corrupt: tuple[tuple[str, str], ...]
+    claim: float | None
+    first: bool  # of several processes, the one that speaks
+
+    def rows(self):
+        """(index, label, pictures, top-1, top-5) of every class that has pictures."""
+        found = self.evaluation
+        for index in np.flatnonzero(found.pictures):
+            count = found.pictures[index]
+            label = self.predictor.labels[index]
+            yield (
+                int(index),
+                label.name,
+                int(count),
+                float(found.right[index] / count),
+                float(found.in_top5[index] / count),
+            )
+
+    def confused(self) -> list[tuple[int, int, int]]:
+        """(label, answer, pictures) of every wrong answer, the commonest first; none where the matrix is not kept."""
+        matrix = self.evaluation.confusion
+        if matrix is None:
+            return []
+        wrong = [(int(a), int(b), int(matrix[a, b])) for a, b in np.argwhere(matrix) if a != b]
+        return sorted(wrong, key=lambda row: (-row[2], row[0], row[1]))
+
+
+def measure(
+    data, arch=None, weights=None, *, device="auto", batch_size=32, workers=2, say=print, progress=iter
+) -> Measure:
+    """Run a network (as `Predictor` finds it) over the validation part of `data`, or all of it where it has no parts.
+
+    Raises DataError where the data have a class that the network does not know.
+    """
+    predictor = Predictor(arch, weights, device=device)
+    split = open_split(data, "val")
+    labels, how = match(split.classes, predictor.labels, predictor.metadata.labels is not None)
+    processes = Processes()
+    if processes.first:
+        say(predictor, split, how)
+    known = len(predictor.labels) <= LARGEST_CONFUSION
+    with Loader(
+        split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+    ) as loader:  # fmt: skip
+        total = len(loader)
+        found = evaluate(
+            predictor.model,
+            loader,
+            labels[split.labels],
+            processes,
+            progress=lambda it: progress(it, total),
+            confusion=known,
+        )
+        corrupt = tuple(loader.corrupt)
+    entry = entry_for(weights) if weights else entry_for(predictor.weights)
+    return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.first)
+
+
+def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> tuple[np.ndarray, str]:
+    """(the network's index of each class of the data, how it was found): by WordNet id or name, or by place where the weights name none.
+
+    Raises DataError for a class that the network has not, or has twice.
+    """
+    if not named:
+        if len(classes) != len(labels):
+            raise DataError(
+                f"the data have {len(classes)} classes, the network has {len(labels)}, and the weights do not name theirs"
+            )
+        return np.arange(len(classes)), "classes by their order, since the weights do not name theirs"
+    places: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        for name in filter(None, {label.name, label.wnid}):
+            places.setdefault(name, []).append(index)
+    for name in classes:
+        found = places.get(name, [])
+        if len(found) != 1:
+            what = "none" if not found else f"{len(found)} (name its folder by its WordNet id)"
+            raise DataError(f"the data have the class {name!r}, which is {what} of the network's {len(labels)} classes")
+    return np.array([places[name][0] for name in classes]), "classes by name"

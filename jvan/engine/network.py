@@ -1,0 +1,141 @@
+"""The network that a run trains: a new one, or published weights with a head for the run's classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jittor as jt
+
+from ..checkpoints.metadata import Metadata, Preprocessing
+from ..checkpoints.state import State, load_state
+from ..errors import CheckpointError, TrainingError
+from ..inference.labels import labels_for
+from ..models.factory import build
+from ..models.loading import assign
+from ..variants import VARIANTS, VANConfig, variant_config
+from .config import SMALL
+
+DROP_PATH = {
+    "van_b3": 0.2,
+    "van_b4": 0.2,
+    "van_b5": 0.2,
+    "van_b6": 0.3,
+}  # official train.sh; B5 and B6: the 22K fine-tuning
+
+
+def check_precision(dtype: str, device: str) -> None:
+    """TrainingError for a precision that is not known to gain anything on `device`."""
+    if dtype == "float32":
+        return
+    if device != "cuda":
+        raise TrainingError(f"--dtype {dtype} needs a GPU: on the CPU it is no faster than float32; leave it out")
+    raise TrainingError(
+        f"--dtype {dtype}: training in it has not been measured on a GPU and is not offered; leave it out"
+    )
+
+
+def parse_arch(text: str, num_classes: int) -> VANConfig:
+    """`van_b0`, or with fields of VANConfig changed: `van_b0:stem_stride=1:embed_dims=32,64,128,256`. TrainingError if it is neither."""
+    name, *changes = text.split(":")
+    try:
+        pairs = dict(change.split("=", 1) for change in changes)
+        return variant_config(
+            name, num_classes=num_classes, **{key: _value(key, value) for key, value in pairs.items()}
+        )
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"--arch {text}: {error}") from None
+
+
+def starting_weights(config) -> State | None:
+    """What --weights names, read and checked against --arch; None without --weights."""
+    if config.weights is None:
+        return None
+    named = config.arch if config.arch in VARIANTS else None
+    state = load_state(config.weights, arch=named)
+    stored = state.metadata.config
+    if config.arch and parse_arch(config.arch, stored.num_classes) != replace(stored, norm_eps=1e-6):
+        raise CheckpointError(f"{config.weights}: is not the network --arch {config.arch} describes; leave --arch out")
+    if stored.in_chans != 3:
+        raise CheckpointError(
+            f"{config.weights}: takes {stored.in_chans} channels, and training pictures have 3; give other weights"
+        )
+    return state
+
+
+def settle(config, state: State | None, pictures: int, processes: int):
+    """The configuration with all that its weights and data decide filled in; TrainingError for what cannot be."""
+    stored = state.metadata if state else None
+    arch = config.arch or (stored.config.arch if stored else "van_b0")
+    size = config.img_size or (stored.preprocessing.size if stored else Preprocessing().size)
+    drop_path = DROP_PATH.get(arch.partition(":")[0], 0.1) if config.drop_path is None else config.drop_path
+    unit = processes * config.accum_steps
+    batch = config.batch_size or min(config.usual_batch, pictures) // unit * unit or unit
+    if batch % unit:
+        raise TrainingError(
+            f"a batch of {batch} does not divide into {processes} processes × {config.accum_steps} parts"
+        )
+    if batch > pictures:
+        raise TrainingError(
+            f"there are {pictures} pictures to train on, fewer than a batch of {batch}; give a smaller --batch-size"
+        )
+    if size < 32:
+        raise TrainingError(f"--img-size is {size}; the network takes 32 or more")
+    return replace(config, arch=arch, img_size=size, drop_path=drop_path, batch_size=batch)
+
+
+def make_network(config, state: State | None, classes: tuple[str, ...]):
+    """(network in training mode, what is to be said of it) for a settled configuration.
+
+    The head of the weights stays where its classes are the data's. Raises TrainingError where they are as many but
+    named otherwise, since nobody can know whether they are the same.
+    """
+    jt.set_global_seed(config.seed, different_seed_for_mpi=False)
+    if state is None:
+        network = parse_arch(config.arch, len(classes))
+        metadata = Metadata(network, _preprocessing(config, Preprocessing()), labels=classes)
+        return build(network, drop_path_rate=config.drop_path, metadata=metadata), f"{config.arch}, freshly initialised"
+    stored = state.metadata
+    keeps = stored.config.num_classes == len(classes)
+    if keeps:
+        _check_names(config, stored, classes)
+    network = replace(stored.config, num_classes=len(classes))
+    metadata = replace(
+        stored, config=network, labels=classes, preprocessing=_preprocessing(config, stored.preprocessing), note=None
+    )
+    model = build(network, drop_path_rate=config.drop_path, metadata=replace(metadata, source=None, source_sha256=None))
+    tensors = {name: array for name, array in state.tensors.items() if keeps or not name.startswith("head.")}
+    assign(model, tensors, allow_missing=() if keeps else ("head.",))
+    head = (
+        "their head"
+        if keeps
+        else f"a new head for {len(classes)} classes in place of theirs for {stored.config.num_classes}"
+    )
+    return model, f"{config.arch}, from {config.weights}, with {head}"
+
+
+def _check_names(config, stored: Metadata, classes: tuple[str, ...]) -> None:
+    if stored.labels is None:
+        return
+    labels = labels_for(stored.labels, stored.config.num_classes)
+    wrong = [(label, name) for label, name in zip(labels, classes) if name not in (label.name, label.wnid)]
+    if wrong:
+        label, name = wrong[0]
+        raise TrainingError(
+            f"{config.weights}: its head has as many classes as {config.data}, named otherwise ({label.name!r} is {name!r} there); "
+            "name the folders as the weights do, or have a new head with `python -m jvan.convert --drop-head`"
+        )
+
+
+def _preprocessing(config, before: Preprocessing) -> Preprocessing:
+    """Pictures of the run's size; small ones are not cut."""
+    return replace(before, size=config.img_size, crop_pct=1.0 if config.img_size <= SMALL else before.crop_pct)
+
+
+def _value(key: str, text: str):
+    if key in ("lka_parts",):
+        return tuple(text.split(","))
+    if key == "gate":
+        return text
+    if key == "norm_eps":
+        return float(text)
+    return tuple(int(part) for part in text.split(",")) if "," in text else int(text)

@@ -1,0 +1,91 @@
+"""The folder that a run writes: its configuration, log, weights and states, for one run at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoints.metadata import Metadata
+from ..checkpoints.state import State
+from ..checkpoints.writers import save_state
+from ..errors import TrainingError
+from .config import TrainConfig, differences
+from .state import PART, Progress, Saved, newest_state, save_state_file, state_files
+
+
+class Output:
+    """OUTPUT: config.json, log.csv, validation.csv, last.safetensors, best.safetensors, state/."""
+
+    def __init__(self, config: TrainConfig, writes: bool = True):
+        self.config, self.writes = config, writes
+        self.folder = Path(config.output).expanduser()
+        self.states = self.folder / "state"
+
+    @contextmanager
+    def claimed(self):
+        """Hold the folder against a second run; TrainingError where that, or writing, is impossible, or a run is there already."""
+        if not self.writes:
+            yield
+            return
+        self.states.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.states, os.W_OK | os.X_OK) or not os.access(self.folder, os.W_OK | os.X_OK):
+            raise TrainingError(f"{self.folder}: the folder is not writable; choose another --output")
+        with open(self.folder / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise TrainingError(f"{self.folder}: another run is writing there; choose another --output") from None
+            if state_files(self.states) and not self.config.resume:
+                raise TrainingError(
+                    f"{self.folder}: holds a run already; add --resume to continue it, or choose another --output"
+                )
+            self._sweep()
+            yield
+
+    def found(self, data: str, tell) -> Saved | None:
+        """The state to go on from; None without --resume or without any. TrainingError for another configuration or other data."""
+        if not self.config.resume or not self.states.is_dir():
+            return None
+        saved = newest_state(self.states, tell)
+        if saved is None:
+            return None
+        wrong = differences(TrainConfig.from_json(saved.config), self.config)
+        if wrong:
+            raise TrainingError(
+                f"{self.folder}: holds a run of another configuration ({'; '.join(wrong)}); repeat its options, or choose another --output"
+            )
+        if saved.data != data:
+            raise TrainingError(
+                f"{self.folder}: was trained on other pictures than {self.config.data} has now; choose another --output"
+            )
+        return saved
+
+    def save_config(self) -> None:
+        if self.writes:
+            _replace(self.folder / "config.json", self.config.to_json() + "\n")
+
+    def save_state(self, tensors: dict[str, np.ndarray], progress: Progress, data: str) -> None:
+        if self.writes:
+            save_state_file(self.states, tensors, progress, self.config.to_json(), data, self.config.keep)
+
+    def save_weights(self, name: str, tensors: dict[str, np.ndarray], metadata: Metadata) -> None:
+        """`last` or `best`, as plain weights that `predict` reads."""
+        if self.writes:
+            save_state(State(tensors, metadata), self.folder / f"{name}.safetensors", force=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left half-written."""
+        for folder in (self.folder, self.states):
+            for path in folder.iterdir():
+                if path.name.startswith(".") and (path.suffix == PART or path.name.startswith(".tmp")):
+                    path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}{PART}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

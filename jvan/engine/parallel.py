@@ -1,0 +1,54 @@
+"""Several processes on Jittor's MPI engine: who this one is, and means and sums over all.
+
+Every process must make the same Jittor calls in the same order: nothing of Jittor may stand under `if first`.
+"""
+
+from __future__ import annotations
+
+import jittor as jt
+import numpy as np
+
+from ..errors import TrainingError
+
+
+class Processes:
+    """This process among those that `mpirun` started; alone without it."""
+
+    def __init__(self):
+        self.rank, self.count = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
+        self.first = self.rank == 0
+
+    def check_same_step(self, step: int) -> None:
+        """TrainingError where the processes would go on from different steps."""
+        if self.sum(np.array([step]))[0] != self.count * step:
+            raise TrainingError(
+                f"process {self.rank} found the state after step {step} and others another one: OUTPUT must be the same folder for all"
+            )
+
+    def mean(self, variables: list) -> list:
+        """Each variable's mean over the processes; one message for all of them."""
+        if self.count == 1:
+            return variables
+        flat = jt.concat([variable.float32().reshape((-1,)) for variable in variables])
+        flat = self.differentiable_mean(flat)
+        parts, at = [], 0
+        for variable in variables:
+            parts.append(flat[at : at + variable.numel()].reshape(variable.shape))
+            at += variable.numel()
+        return parts
+
+    def differentiable_mean(self, variable):
+        """Its mean over the processes, which all get; the gradient of the processes' summed losses passes through it."""
+        return variable if self.count == 1 else variable.mpi_all_reduce("add") / self.count
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """Whole numbers (below 2**31) or float32 added up over the processes."""
+        if self.count == 1:
+            return counts
+        whole = np.issubdtype(counts.dtype, np.integer)
+        return (
+            jt.array(counts.astype(np.int32 if whole else np.float32))
+            .mpi_all_reduce("add")
+            .numpy()
+            .astype(counts.dtype)
+        )

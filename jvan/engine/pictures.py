@@ -1,0 +1,52 @@
+"""The run's pictures: loaders for training and for validation, and what is said and kept of the data."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePath
+
+import numpy as np
+
+from ..data.loader import Loader
+from ..data.mixup import Mixup
+from ..data.transforms import Augment, Evaluate
+from .config import SMALL, TrainConfig
+
+
+def training(config: TrainConfig, split, metadata, processes) -> Loader:
+    """Augmented, mixed, in an order of their own in every epoch; whole batches only."""
+    preprocessing = metadata.preprocessing
+    augment = Augment(
+        size=config.img_size, crop="reflected" if config.img_size <= SMALL else "resized", scale=config.crop_scale,
+        flip=config.flip, color_jitter=config.color_jitter, auto_augment=config.aa, reprob=config.reprob,
+        mean=preprocessing.mean, std=preprocessing.std,
+    )  # fmt: skip
+    mixup = Mixup(mixup=config.mixup, cutmix=config.cutmix, smoothing=config.smoothing, classes=len(split.classes))
+    return Loader(
+        split, augment, seed=config.seed, batch_size=config.batch_size, workers=config.workers,
+        rank=processes.rank, ranks=processes.count, mixup=mixup, shuffle=True, drop_last=True,
+    )  # fmt: skip
+
+
+def testing(config, split, metadata, processes) -> Loader:
+    """As the network is to see them, in order, each once."""
+    return Loader(
+        split, Evaluate(metadata.preprocessing), seed=config.seed, batch_size=config.batch_size, workers=config.workers,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+    )  # fmt: skip
+
+
+def data_digest(split) -> str:
+    """Of the pictures' names, labels and classes, in order, wherever the data lie."""
+    total = hashlib.sha256("\n".join(split.classes).encode())
+    total.update(np.ascontiguousarray(split.labels, "<i4"))
+    for index in range(len(split)):
+        total.update(PurePath(split.name(index)).name.encode("utf-8", "surrogateescape") + b"\n")
+    return total.hexdigest()
+
+
+def names_of(split, batch, most: int = 8) -> str:
+    """The pictures of a batch, for a message."""
+    names = [split.name(int(index)) for index in batch.indices[:most]]
+    more = len(batch.indices) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,95 @@
+"""Recipes: what a run of `jvan train` sets, as data, each with its command and what it is expected to reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+
+from .config import TrainConfig
+
+# What --weights sets for fine-tuning: a new head must learn fast on few pictures while the layers below change little.
+FINE_TUNE = {
+    "epochs": 10, "cooldown_epochs": 0, "usual_batch": 32, "base_lr": 3.2e-3, "layer_decay": 0.8,
+    "mixup": 0.0, "cutmix": 0.0, "reprob": 0.0, "crop_scale": (0.25, 1.0), "clip_grad": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A task: its command, the top-1 in per cent that it is known to reach (None: not measured), and who says so.
+
+    `sets` are entries of TrainConfig that the command comes to, for those that the defaults or weights decide.
+    """
+
+    name: str
+    command: str
+    top1: float | None
+    source: str
+    sets: dict = field(default_factory=dict)
+
+
+IMAGENET = {
+    "epochs": 310,
+    "cooldown_epochs": 10,
+    "peak_lr": 1e-3,
+    "warmup_epochs": 5,
+    "weight_decay": 0.05,
+    "reprob": 0.25,
+}
+PAPER = "official train.sh; paper, Table 7"
+TUNED = "paper, Table 8, 384×384; fine-tuning script of the authors' fork"
+PRE_TRAIN = "jvan train IMAGENET22K --arch {} --batch-size 8192 --epochs 90 --lr 4e-3 --warmup-epochs 5 --drop-path 0.1"
+AFTER_22K = (
+    "jvan train IMAGENET --weights {} --img-size 384 --batch-size 512 --epochs 30 --lr 5e-5 --warmup-epochs 0"
+    " --weight-decay 1e-8 --drop-path {} --clip-grad 0"
+)
+CIFAR = (
+    "jvan train cifar10.tar.xz --arch van_b0:embed_dims=32,64,128,256:depths=1,2,2,1:mlp_ratios=4,4,4,4:stem_stride=1"
+    " --img-size 32 --batch-size 128 --epochs 20 --warmup-epochs 1 --lr 2e-3 --drop-path 0 --mixup 0 --cutmix 0 --aa none"
+    " --reprob 0 --model-ema 0.998"
+)
+
+RECIPES = (
+    *(
+        Recipe(f"ImageNet-1K, {arch}", f"jvan train IMAGENET --arch {arch} --batch-size 1024", top1, PAPER, {**IMAGENET, "drop_path": None})
+        for arch, top1 in (("van_b0", 75.4), ("van_b1", 81.1), ("van_b2", 82.8), ("van_b3", 83.9), ("van_b4", 84.2))
+    ),
+    *(
+        Recipe(f"ImageNet-22K pre-training, {arch}", PRE_TRAIN.format(arch), None, "training script of the authors' fork", {"mixup": 0.8})
+        for arch in ("van_b4", "van_b5", "van_b6")
+    ),
+    *(
+        Recipe(
+            f"ImageNet-1K after 22K, {arch}", AFTER_22K.format(f"{arch}_22k.safetensors", drop_path), top1, TUNED,
+            {"layer_decay": 1.0, "mixup": 0.0, "cutmix": 0.0, "clip_grad": 0.0, "peak_lr": 5e-5},
+        )
+        for arch, drop_path, top1 in (("van_b4", 0.2, 86.6), ("van_b5", 0.2, 87.0), ("van_b6", 0.3, 87.8))
+    ),
+    Recipe(
+        "CUB-200, van_b2", "jvan train CUB_200 --weights van_b2.in1k --batch-size 24 --epochs 30 --lr 1e-4",
+        87.6, "VAN-Jittor's demo and its log, epoch 28 of 30: the figure to beat", {"cooldown_epochs": 0, "clip_grad": 1.0},
+    ),
+    Recipe("CIFAR-10 from scratch", CIFAR, None, "not measured yet", {"cooldown_epochs": 0, "layer_decay": 1.0}),
+    Recipe(
+        "a folder of one's own", "jvan train FOLDER --weights van_b0.in1k --epochs 10", None, "it depends on the pictures",
+        {"layer_decay": 0.8, "clip_grad": 1.0, "warmup_epochs": 1.0},
+    ),
+)  # fmt: skip
+
+
+def make_config(given: dict) -> TrainConfig:
+    """The configuration of `jvan train` with the options `given` by name; the rest is as the task wants it.
+
+    With weights it is fine-tuning. A given learning rate is that of all layers, a given number of epochs has no
+    cool-down, and warm-up takes at most a tenth of them unless it is given.
+    """
+    config = TrainConfig(**{**(FINE_TUNE if given.get("weights") else {}), **given})
+    if "epochs" in given:
+        config = replace(config, cooldown_epochs=0)
+    if "lr" in given:
+        config = replace(config, layer_decay=1.0)
+    if config.output is None:
+        config = replace(config, output=f"runs/{PurePath(config.data).name.partition('.')[0] or 'train'}")
+    if "warmup_epochs" not in given:
+        config = replace(config, warmup_epochs=min(config.warmup_epochs, config.epochs / 10))
+    return config

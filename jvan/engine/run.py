@@ -1,0 +1,134 @@
+"""What changes while a network learns: weights, optimiser, averages, progress; to a file and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jittor as jt
+import numpy as np
+
+from ..data.shares import places
+from ..errors import JvanError, TrainingError
+from ..models.factory import build
+from ..models.loading import assign
+from .config import TrainConfig
+from .drop_path import DropPathPlan
+from .ema import Ema
+from .groups import parameters_of
+from .optimizer import AdamW, clip_gradients
+from .output import Output
+from .parallel import Processes
+from .state import Progress, Saved
+from .step import Gradients, Outcome
+from .sync_bn import synchronise
+
+
+class Run:
+    """A network on its way. `data` is the digest of the pictures, `progress` how far it has come."""
+
+    def __init__(self, config: TrainConfig, model, processes: Processes, data: str):
+        self.config, self.model, self.data = config, model, data
+        self.progress, self._saved_step = Progress(), 0
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing(True)
+        if config.sync_bn:
+            synchronise(model, processes)
+        parameters = parameters_of(model, config.layer_decay)
+        self.optimizer = AdamW(parameters, config.weight_decay)
+        self.ema = Ema(model, config.model_ema) if config.model_ema else None
+        plan = DropPathPlan(
+            model, config.seed, config.batch_size, places(config.batch_size, processes.rank, processes.count)
+        )
+        self._gradients = Gradients(model, parameters, plan, processes, config.accum_steps)
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return self.progress.step
+
+    def gradients(self, batch, stop: bool) -> Outcome:
+        """Of this process's share of the next batch."""
+        self.model.train()
+        return self._gradients(batch, self.step, stop)
+
+    def undo(self) -> None:
+        """Forget the batch whose gradients were asked for last."""
+        self._gradients.undo()
+
+    def update(self, gradients: list, lr: float) -> None:
+        """Take one step down the gradients."""
+        if self.config.clip_grad:
+            gradients = clip_gradients(gradients, self.config.clip_grad)
+        self.optimizer.step(gradients, lr)
+        if self.ema:
+            self.ema.update()
+        jt.sync_all()
+        self.progress = replace(self.progress, step=self.step + 1)
+
+    def validated(self, top1: float, epochs: int) -> bool:
+        """Note a validation after `epochs` whole epochs; whether it is the best so far."""
+        best = top1 > self.progress.best
+        self.progress = replace(self.progress, validated=epochs, validated_step=self.step)
+        if best:
+            self.progress = replace(self.progress, best=top1, best_step=self.step)
+        return best
+
+    def averaged(self):
+        """A copy of the network for evaluation, with the averaged weights where they are kept."""
+        copy = build(self.model.metadata.config, metadata=self.model.metadata)
+        assign(copy, self._weights())
+        return copy
+
+    def save(self, output: Output, best: bool = False) -> None:
+        """Weights for `predict`, and the state to go on from."""
+        weights = self._weights()
+        if best:
+            output.save_weights("best", weights, self.model.metadata)
+        output.save_weights("last", weights, self.model.metadata)
+        output.save_state(self._state(), self.progress, self.data)
+        self._saved_step = self.step
+
+    def saved_at_failure(self, output: Output):
+        """To be pushed on an ExitStack: saves what was learnt where the loop ends in a JvanError, such as a dead worker's."""
+
+        def leave(kind, error, trace) -> None:
+            if isinstance(error, JvanError) and self.step > self._saved_step:
+                self.save(output)
+
+        return leave
+
+    def finished(self, total: int) -> bool:
+        """Whether `total` updates are made and their result is validated."""
+        return self.step >= total and self.progress.validated_step == self.step
+
+    def go_on_from(self, saved: Saved | None) -> None:
+        """Go on exactly where `saved` was written; from the beginning for None."""
+        if saved is None:
+            return
+        groups = {kind: {} for kind in ("model", "mean", "square", "ema")}
+        for name, array in saved.tensors.items():
+            kind, _, rest = name.partition(".")
+            groups.get(kind, {})[rest] = array
+        try:
+            assign(self.model, groups["model"])
+            self.optimizer.load(groups, saved.progress.step)
+            if self.ema:
+                self.ema.load(groups["ema"], saved.progress.step)
+        except (KeyError, ValueError) as error:
+            raise TrainingError(f"{saved.path}: does not fit this network: {error}") from None
+        jt.sync_all()
+        self.progress, self._saved_step = saved.progress, saved.progress.step
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        return self.ema.state() if self.ema else _arrays(self.model)
+
+    def _state(self) -> dict[str, np.ndarray]:
+        groups = {"model": _arrays(self.model), **self.optimizer.state()}
+        if self.ema:
+            groups["ema"] = self.ema.state()
+        return {f"{kind}.{name}": array for kind, arrays in groups.items() for name, array in arrays.items()}
+
+
+def _arrays(model) -> dict[str, np.ndarray]:
+    parameters = model.state_dict()
+    return dict(zip(parameters, jt.fetch_sync(list(parameters.values()))))

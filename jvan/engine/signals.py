@@ -1,0 +1,47 @@
+"""SIGTERM and Ctrl-C as a request that the loop meets between two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts_held():
+    """Keep Ctrl-C waiting; a process that is forked inside never gets it.
+
+    Importing Jittor starts the pool that compiles its operators. A terminal sends Ctrl-C to those processes as well,
+    and if one of them dies of it, Python waits at its end for a lock that the dead one holds.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class StopRequest:
+    """Inside `with`, a first signal is remembered in `.signal`, a second one ends the process as usual."""
+
+    def __init__(self, tell):
+        self.signal, self._tell, self._process = 0, tell, os.getpid()
+
+    def __enter__(self) -> StopRequest:
+        # Jittor's own handlers end the process at once, at SIGCHLD too, which a dying worker sends.
+        wanted = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGCHLD: signal.SIG_DFL}
+        self._before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _handle(self, number, frame) -> None:
+        forked = os.getpid() != self._process
+        if self.signal or (forked and number == signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        if not forked:
+            self.signal = number
+            self._tell("stopping after this step; what was learnt is saved first")

@@ -1,0 +1,143 @@
+"""The resumable state as one file: written beside its place, verified, moved there; the last K and the best are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoints.safetensors_file import read_safetensors
+from ..checkpoints.source import Source
+from ..errors import CheckpointError, TrainingError
+
+NAME = "step-{:09d}.safetensors"
+PART = ".part"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: updates made, validated epochs, the last validation's step, the best one's top-1 and step (-1: none)."""
+
+    step: int = 0
+    validated: int = 0
+    validated_step: int = -1
+    best: float = -1.0
+    best_step: int = -1
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state as it was read: arrays by name, its progress, the run's configuration, the data's digest."""
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    progress: Progress
+    config: str
+    data: str
+
+
+def save_state_file(
+    folder: Path, tensors: dict[str, np.ndarray], progress: Progress, config: str, data: str, keep: int
+) -> Path:
+    """Write one state and remove those that are neither of the last `keep` nor the best's.
+
+    Raises OSError where it cannot be written and TrainingError where it does not read back; the others then stay.
+    """
+    path = folder / NAME.format(progress.step)
+    about = {"progress": json.dumps(asdict(progress)), "config": config, "data": data, "sha256": digest(tensors)}
+    temporary = path.with_name(f".{path.name}{PART}")
+    try:
+        _write(temporary, tensors, about)
+        read_state_file(temporary)
+        os.replace(temporary, path)
+    except OSError as error:  # a full disk is reported without a name
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(folder)
+    for old in state_files(folder)[keep:]:
+        if old.name != NAME.format(progress.best_step):
+            old.unlink(missing_ok=True)
+    return path
+
+
+def read_state_file(path: Path) -> Saved:
+    """One state; TrainingError unless it is whole, by its own digest."""
+    try:
+        with Source.open_file(path) as source:
+            lazy, about = read_safetensors(source)
+            tensors = {name: tensor.numpy() for name, tensor in lazy.items()}
+        if digest(tensors) != about["sha256"]:
+            raise ValueError("its bytes do not match its digest")
+        progress = Progress(**json.loads(about["progress"]))
+        return Saved(path, tensors, progress, about["config"], about["data"])
+    except (CheckpointError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: a damaged state: {error}") from None
+
+
+def newest_state(folder: Path, tell) -> Saved | None:
+    """The latest whole state; damaged ones are named by `tell` and passed over. TrainingError if all are damaged."""
+    files = state_files(folder)
+    for path in files:
+        try:
+            return read_state_file(path)
+        except TrainingError as error:
+            tell(f"{error}; the one before it is taken")
+    if files:
+        raise TrainingError(f"{folder}: all {len(files)} states are damaged; start anew in another OUTPUT")
+    return None
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The states in `folder`, latest first."""
+    return sorted(
+        (path for path in folder.iterdir() if re.fullmatch(r"step-\d{9}\.safetensors", path.name)), reverse=True
+    )
+
+
+def digest(tensors: dict[str, np.ndarray]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.reshape(-1).view(np.uint8))
+    return total.hexdigest()
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], about: dict[str, str]) -> None:
+    """In the safetensors format, by hand: the library leaves files of its own behind when it is killed."""
+    names = sorted(tensors)
+    header, at = {"__metadata__": about}, 0
+    for name in names:
+        array = tensors[name]
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
+        }
+        at += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+_DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64"}
+
+
+def _flush_folder(folder: Path) -> None:
+    """So that the new name outlasts a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

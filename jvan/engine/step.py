@@ -1,0 +1,63 @@
+"""The gradient of one global batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jittor as jt
+import numpy as np
+
+from .drop_path import DropPathPlan
+from .groups import Parameter
+from .loss import soft_cross_entropy
+from .parallel import Processes
+
+
+class Outcome(NamedTuple):
+    """A batch's mean loss, its gradients in the order of the parameters, whether all is finite, and whether a process wants to stop."""
+
+    loss: float
+    gradients: list
+    finite: bool
+    stop: bool
+
+
+class Gradients:
+    """Computes them in `parts` parts of the batch, over all processes; BatchNorm's running statistics move along.
+
+    The statistics of several processes are averaged at every step, so that all hold the same.
+    """
+
+    def __init__(self, model, parameters: list[Parameter], plan: DropPathPlan, processes: Processes, parts: int):
+        self.model, self.plan, self.processes, self.parts = model, plan, processes, parts
+        self.variables = [parameter.value for parameter in parameters]
+        self.running = [value for name, value in model.named_parameters() if ".running_" in name]
+        self._before = []
+
+    def __call__(self, batch, step: int, stop: bool) -> Outcome:
+        """Of `batch`, this process's share; nothing but the running statistics has changed afterwards."""
+        self._before = [value.detach() for value in self.running]
+        loss, gradients = 0.0, None
+        size = len(batch.pictures) // self.parts
+        for part in (slice(i * size, (i + 1) * size) for i in range(self.parts)):
+            self.plan.begin(step, part)
+            logits = self.model(jt.array(batch.pictures[part]))
+            term = soft_cross_entropy(logits, jt.array(batch.targets[part])) / self.parts
+            found = jt.grad(term, self.variables)
+            jt.sync([term, *found, *self.running])
+            loss = loss + term.detach()
+            gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
+        loss, wish, *rest = self.processes.mean([loss, jt.array([float(stop)]), *gradients, *self.running])
+        gradients, running = rest[: len(gradients)], rest[len(gradients) :]
+        for value, mean in zip(self.running, running):
+            if mean is not value:
+                value.update(mean)
+        jt.sync([loss, wish, *gradients, *self.running])
+        # By numpy and of every gradient: kernels compiled with -Ofast may turn a NaN on its way into a number.
+        finite = all(np.isfinite(values).all() for values in jt.fetch_sync([loss, *gradients]))
+        return Outcome(float(loss.numpy().item()), gradients, finite, bool(wish.numpy().item()))
+
+    def undo(self) -> None:
+        """Put the running statistics back as they were before the last call."""
+        for value, before in zip(self.running, self._before):
+            value.update(before)

@@ -1,0 +1,135 @@
+"""`python -m jvan.train`: train a network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+
+from ._cli import command
+
+EPILOG = """\
+DATA is a folder or tar file with a folder of pictures a class, also under train/ and val/ (or test/), or CIFAR's own files.
+Validation is on val/ inside DATA, else on --val, else on a seeded tenth of each class's pictures.
+
+Without --weights the network begins afresh, with ImageNet's recipe: 300 epochs and 10 of cool-down, which --epochs leaves
+out. With --weights it is fine-tuned, with a new head where the classes are other ones, and defaults of its own: {fine_tune}.
+
+OUTPUT then holds last.safetensors and best.safetensors (weights for jvan predict), log.csv (a row a logged step),
+validation.csv, config.json, and state/, from which --resume goes on, to the bit. Ctrl-C and SIGTERM save first.
+
+Several processes: mpirun -np N jvan train DATA …
+
+recipes (top-1 in per cent):
+{recipes}
+"""
+TYPES = {"str": str, "int": int, "float": float}
+LEAST = {  # what argparse refuses below
+    "epochs": 1, "max_steps": 1, "batch_size": 1, "accum_steps": 1, "img_size": 32, "log_every": 1, "checkpoint_every": 1,
+    "keep": 1, "workers": 0, "seed": 0, "lr": 0, "warmup_epochs": 0, "weight_decay": 0, "drop_path": 0, "mixup": 0,
+    "cutmix": 0, "smoothing": 0, "reprob": 0, "clip_grad": 0, "model_ema": 0,
+}  # fmt: skip
+BELOW_ONE = ("drop_path", "smoothing", "model_ema")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .engine.config import TrainConfig
+    from .engine.recipes import FINE_TUNE, RECIPES
+
+    shown = ", ".join(f"{name} {value}" for name, value in FINE_TUNE.items() if value is not None)
+    rows = "\n".join(
+        f"  {r.name}: {'-' if r.top1 is None else r.top1} ({r.source})\n      {r.command}" for r in RECIPES
+    )
+    parser = argparse.ArgumentParser(
+        prog="jvan train",
+        description="Train or fine-tune a VAN on a data set.",
+        epilog=EPILOG.format(fine_tune=shown, recipes=rows),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # so that a recipe knows what was typed
+    )
+    parser.add_argument("data", metavar="DATA", help="the pictures to learn from")
+    for option in (each for each in fields(TrainConfig) if "help" in each.metadata):
+        parser.add_argument(*_names(option), dest=option.name, **_how(option))
+    return parser
+
+
+def _names(option) -> tuple[str, ...]:
+    return (f"--{option.name.replace('_', '-')}", *option.metadata["aliases"])
+
+
+def _how(option) -> dict:
+    """How argparse reads a field of TrainConfig."""
+    meta = option.metadata
+    if option.type == "bool":
+        return {"action": "store_true", "help": meta["help"]}
+    default = "" if option.default is None or "default:" in meta["help"] else f" (default: {option.default})"
+    how = {"type": _reader(option), "help": f"{meta['help']}{default}".replace("%", "%%")}
+    if option.name == "model_ema":  # a flag in timm's train.py
+        how.update(nargs="?", const=0.9998)
+    return {**how, "choices": meta["choices"]} if meta["choices"] else {**how, "metavar": meta["metavar"]}
+
+
+def _reader(option):
+    """Text to the option's value; argparse says what is wrong with it."""
+    convert, least = TYPES[option.type.split(" ")[0]], LEAST.get(option.name)
+
+    def read(text: str):
+        if option.name == "aa" and text == "none":
+            return None
+        try:
+            value = convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {convert.__name__}") from None
+        above = option.name in BELOW_ONE and value >= 1
+        if (least is not None and not least <= value < float("inf")) or above:
+            raise argparse.ArgumentTypeError(
+                f"{text} must be at least {least}{' and below 1' if option.name in BELOW_ONE else ''}"
+            )
+        return value
+
+    return read
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Train as the options say; 130 and 143 where Ctrl-C and SIGTERM ended it, its state saved."""
+    parser = _parser()
+    given = vars(parser.parse_args(argv))
+    from .engine.recipes import make_config
+    from .engine.signals import interrupts_held
+
+    config = make_config(given)
+    if config.plot:
+        from .engine.curves import check_matplotlib
+
+        check_matplotlib()
+    with interrupts_held():
+        from .engine.loop import train
+
+    result = train(config, _tell)
+    return _conclude(result, config.plot) if result.output.writes else 128 * bool(result.signal) + result.signal
+
+
+def _conclude(result, plot: bool) -> int:
+    """What the process that writes says at the end; the exit status."""
+    if plot:
+        from .engine.curves import draw
+
+        _tell(f"curves: {draw(result.output.folder)}")
+    if result.signal:
+        _tell(f"stopped after step {result.progress.step}; the same command with --resume goes on")
+        return 128 + result.signal
+    best = f"best top-1 {100 * result.progress.best:.2f} %: " if result.progress.best >= 0 else ""
+    _tell(f"{best}{result.output.folder / 'best.safetensors'}")
+    return 0
+
+
+def _tell(message: str) -> None:
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"jvan train: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

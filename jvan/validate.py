@@ -1,0 +1,151 @@
+"""`python -m jvan.validate`: measure a network on labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+
+from ._cli import add_device, command
+from .predict import _positive
+from .variants import list_models
+
+EPILOG = """\
+DATA is a folder or tar file with a folder of pictures a class, or CIFAR's own files; of a data set with parts its
+val/ (or test/) is taken. Classes are found in the network's labels by name or WordNet id, in any order; a part of them
+is enough. A picture that cannot be read is named and not counted; more than 1 % of them is an error.
+
+--json: one object with "pictures", "top1", "top5", "loss", "claim" (the publisher's, per cent), "classes" and
+"confusion", a list of [label, answer, pictures].
+"""
+SHOWN = 40  # classes in the table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jvan validate",
+        description="Measure top-1 and top-5 on labelled pictures.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", metavar="DATA", help="labelled pictures")
+    parser.add_argument("--weights", metavar="W", help="a weights file, or a name such as van_b0.in1k to download")
+    parser.add_argument(
+        "--arch", choices=list_models(), metavar="A", help="van_b0 … van_b6; alone, its published weights"
+    )
+    parser.add_argument(
+        "--batch-size", "-b", type=_positive, default=32, metavar="N", help="pictures at a time (default: 32)"
+    )
+    parser.add_argument("--workers", "-j", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
+    parser.add_argument("--csv", metavar="FILE", help="write a row a class to this file")
+    parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix to this CSV file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    add_device(parser)
+    return parser
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Print what the network reaches; 1 for data that do not fit it."""
+    options = _parser().parse_args(argv)
+    from .engine.measure import measure
+
+    found = measure(
+        options.data, options.arch, options.weights, device=options.device, batch_size=options.batch_size,
+        workers=max(options.workers, 0), say=_say, progress=_progress,
+    )  # fmt: skip
+    if not found.first:
+        return 0
+    for name, reason in found.corrupt:
+        _tell(f"{name}: {reason}; it is not counted")
+    if options.csv:
+        _write(options.csv, [("index", "class", "pictures", "top1", "top5"), *found.rows()])
+    if options.confusion:
+        _write(options.confusion, _matrix(found))
+    if options.json:
+        print(json.dumps(_document(found)))
+    else:
+        _table(found)
+    return 0
+
+
+def _say(predictor, split, how: str) -> None:
+    from .inference.preprocess import describe
+
+    config = predictor.metadata.config
+    _tell(f"weights: {predictor.weights} ({config.arch}, {config.num_classes} classes, on {predictor.device})")
+    _tell(f"preprocessing: {describe(predictor.metadata.preprocessing)}")
+    _tell(f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}")
+    if predictor.metadata.note:
+        _tell(f"note: {predictor.metadata.note}")
+
+
+def _progress(batches, total: int):
+    from tqdm import tqdm
+
+    return tqdm(batches, total=total, unit="batch", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+
+
+def _document(found) -> dict:
+    result = found.evaluation
+    names = ("index", "class", "pictures", "top1", "top5")
+    return {
+        "data": found.data, "weights": found.predictor.weights, "arch": found.predictor.metadata.config.arch,
+        "pictures": result.count, "top1": result.top1, "top5": result.top5, "loss": result.loss, "claim": found.claim,
+        "corrupt": [list(row) for row in found.corrupt],
+        "classes": [dict(zip(names, row)) for row in found.rows()],
+        "confusion": [list(row) for row in _pairs(found)],
+    }  # fmt: skip
+
+
+def _pairs(found):
+    """(label, answer, pictures) of all answers, right ones too."""
+    right = [(index, index, round(count * top1)) for index, _, count, top1, _ in found.rows() if top1]
+    return sorted([*right, *found.confused()]) if found.evaluation.confusion is not None else []
+
+
+def _matrix(found) -> list[tuple]:
+    """A row a class of the data, a column a class that was answered or is in the data."""
+    matrix = found.evaluation.confusion
+    if matrix is None:
+        from .errors import DataError
+
+        raise DataError("--confusion: the network has too many classes for a matrix; leave it out")
+    labels = found.predictor.labels
+    rows = [index for index, *_ in found.rows()]
+    columns = sorted({*rows, *matrix.sum(0).nonzero()[0].tolist()})
+    head = ("class", *(labels[column].name for column in columns))
+    return [head, *((labels[row].name, *(int(matrix[row, column]) for column in columns)) for row in rows)]
+
+
+def _table(found) -> None:
+    result, labels = found.evaluation, found.predictor.labels
+    claim = f"   (claimed: {found.claim:.2f} %)" if found.claim is not None else ""
+    print(f"top-1  {100 * result.top1:6.2f} %{claim}\ntop-5  {100 * result.top5:6.2f} %\npictures {result.count}")
+    rows = list(found.rows())
+    print(f"\n{'top-1':>8}  {'top-5':>8}  pictures  class")
+    for _, name, count, top1, top5 in rows[:SHOWN]:
+        print(f"{100 * top1:6.2f} %  {100 * top5:6.2f} %  {count:8d}  {name}")
+    if len(rows) > SHOWN:
+        print(f"… and {len(rows) - SHOWN} more classes: --csv FILE has them all")
+    if found.confused():
+        print("\nmost often confused")
+    for label, answer, count in found.confused()[:5]:
+        print(f"{count:8d}  {labels[label].name} taken for {labels[answer].name}")
+
+
+def _write(path: str, rows) -> None:
+    beside = f"{path}.part"
+    with open(beside, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    os.replace(beside, path)
+
+
+def _tell(message: str) -> None:
+    print(f"jvan validate: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

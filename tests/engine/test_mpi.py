@@ -1,0 +1,94 @@
+"""Several processes learn what one learns: the same losses from the same global batches, each picture counted once."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from jvan.engine.state import read_state_file, state_files
+
+from .drawn import OPTIONS, draw_folder, run
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("mpirun") and shutil.which("mpicc")), reason="needs OpenMPI: openmpi-bin and libopenmpi-dev"
+)
+RUN = (*OPTIONS, "--batch-size", "16", "--epochs", "3", "--lr", "1e-3", "--log-every", "1", "--workers", "0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    draw_folder(folder / "train", each=18)
+    draw_folder(folder / "val", each=7, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_a_process():
+    """More threads than cores would make the processes wait for each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    run(data, *RUN, "--sync-bn", "--output", folder)
+    return folder
+
+
+def column(path, name):
+    with open(path, newline="") as file:
+        return np.array([float(row[name]) for row in csv.DictReader(file)])
+
+
+def tensors(folder):
+    return read_state_file(state_files(folder / "state")[0]).tensors
+
+
+@pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (4, 1), (2, 2)])
+def test_the_same_losses_as_one_process(data, alone, tmp_path, ranks, parts):
+    printed = run(data, *RUN, "--sync-bn", "--accum-steps", parts, "--output", tmp_path, ranks=ranks)
+    assert printed.count("jvan train: network:") == 1
+    losses, wanted = column(tmp_path / "log.csv", "loss"), column(alone / "log.csv", "loss")
+    assert len(losses) == len(wanted) == 9
+    # Parts of a batch have statistics of their own, so that only nearly the same comes out.
+    assert np.abs(losses - wanted).max() <= (2e-6 if parts == 1 else 1e-2) * wanted.max()
+    assert "of 21 pictures" in printed
+    assert np.abs(column(tmp_path / "validation.csv", "loss") - column(alone / "validation.csv", "loss")).max() < 1e-2
+    if parts == 1:
+        ours, theirs = tensors(tmp_path), tensors(alone)
+        for name in theirs:
+            if name.startswith("model.") and ".running_" in name and not name.startswith("model.patch_embed"):
+                assert np.abs(ours[name] - theirs[name]).max() <= 1e-3 * np.abs(theirs[name]).max() + 1e-6, name
+
+
+def test_without_sync_every_process_has_its_own_statistics(data, alone, tmp_path):
+    run(data, *RUN, "--output", tmp_path, ranks=2)
+    losses, wanted = column(tmp_path / "log.csv", "loss"), column(alone / "log.csv", "loss")
+    assert 1e-5 < np.abs(losses - wanted).max() < 0.5
+
+
+def test_synchronised_is_batch_norm_in_one_process(data, alone, tmp_path):
+    run(data, *RUN, "--output", tmp_path)
+    losses, wanted = column(tmp_path / "log.csv", "loss"), column(alone / "log.csv", "loss")
+    assert np.abs(losses - wanted).max() <= 2e-6 * wanted.max()
+
+
+def test_goes_on_bit_for_bit(data, tmp_path):
+    run(data, *RUN, "--output", tmp_path / "whole", ranks=2)
+    run(data, *RUN, "--output", tmp_path / "parts", "--max-steps", "4", ranks=2)
+    run(data, *RUN, "--output", tmp_path / "parts", "--resume", ranks=2)
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and all(whole[name].tobytes() == parts[name].tobytes() for name in whole)
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(data, tmp_path):
+    from .drawn import start
+
+    process = start(data, *RUN, "--batch-size", "18", "--output", tmp_path, ranks=4)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in printed
+    assert "batch of 18" in printed

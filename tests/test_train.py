@@ -1,0 +1,298 @@
+"""`jvan train`: what it writes, what it refuses, the options' spellings, recipes."""
+
+import csv
+import json
+import os
+import shlex
+
+import numpy as np
+import pytest
+
+from jvan.checkpoints.state import load_state
+from jvan.engine.config import TrainConfig, differences
+from jvan.engine.recipes import RECIPES, make_config
+from jvan.predict import main as predict
+from jvan.train import _parser, main
+from tests.engine.drawn import OPTIONS, SMALLEST, draw_folder
+
+ISSUE = [
+    "--arch",
+    "--weights",
+    "--output",
+    "--val",
+    "--epochs",
+    "--max-steps",
+    "--batch-size",
+    "--accum-steps",
+    "--img-size",
+    "--lr",
+    "--warmup-epochs",
+    "--weight-decay",
+    "--drop-path",
+    "--mixup",
+    "--cutmix",
+    "--aa",
+    "--smoothing",
+    "--reprob",
+    "--model-ema",
+    "--clip-grad",
+    "--sync-bn",
+    "--dtype",
+    "--workers",
+    "--seed",
+    "--log-every",
+    "--checkpoint-every",
+    "--keep",
+    "--resume",
+    "--device",
+    "--plot",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("data") / "insects")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A run of two epochs, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    assert train(data, *OPTIONS, "--epochs", "2", "--log-every", "2", "--output", folder) == 0
+    return folder
+
+
+def train(*arguments):
+    return main([*map(str, arguments), "--workers", "0"])
+
+
+def refused(capsys, *arguments, status=1):
+    """The one line that a refused run prints."""
+    capsys.readouterr()
+    assert train(*arguments) == status
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1 and "Traceback" not in lines[0], lines
+    return lines[0]
+
+
+def test_the_options_are_those_of_the_issue():
+    options = [action.option_strings[0] for action in _parser()._actions if action.option_strings]
+    assert sorted(options) == sorted(["-h", *ISSUE])
+
+
+@pytest.mark.parametrize(
+    ("timm", "ours"),
+    [("-b 8", "--batch-size 8"), ("--model van_b1", "--arch van_b1"), ("--wd 0.1", "--weight-decay 0.1"), ("-j 3", "--workers 3"),
+     ("--grad-accum-steps 2", "--accum-steps 2"), ("--log-interval 7", "--log-every 7"), ("--checkpoint-hist 4", "--keep 4"),
+     ("--model-ema", "--model-ema 0.9998"), ("--model-ema-decay 0.99", "--model-ema 0.99"), ("--initial-checkpoint w", "--weights w")],
+)  # fmt: skip
+def test_timms_spellings(timm, ours):
+    parse = lambda text: make_config(vars(_parser().parse_args(["data", *text.split()])))  # noqa: E731
+    assert parse(timm) == parse(ours) != parse("")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--epochs 0", "--lr -1", "--lr nan", "--drop-path 1", "--batch-size x", "--dtype int8", "--arch"]
+)
+def test_bad_values_are_usage_errors(wrong, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["data", *wrong.split()])
+    assert exit.value.code == 2 and wrong.split()[0] in capsys.readouterr().err
+
+
+def test_the_imagenet_recipe_is_the_official_one():
+    config = make_config({"data": "d", "batch_size": 1024})
+    assert (config.peak_lr, config.epochs, config.cooldown_epochs, config.warmup_epochs) == (1e-3, 310, 10, 5)
+    assert (config.weight_decay, config.mixup, config.cutmix, config.smoothing, config.reprob) == (
+        0.05,
+        0.8,
+        1.0,
+        0.1,
+        0.25,
+    )
+    assert (config.aa, config.model_ema, config.clip_grad, config.crop_scale) == (
+        "rand-m9-mstd0.5-inc1",
+        0.0,
+        None,
+        (0.08, 1.0),
+    )
+    assert make_config({"data": "d", "batch_size": 512}).peak_lr == 5e-4
+    assert make_config({"data": "d", "batch_size": 512, "lr": 1e-4}).peak_lr == 1e-4
+    short = make_config({"data": "d", "epochs": 10})
+    assert (short.epochs, short.cooldown_epochs, short.warmup_epochs) == (10, 0, 1)
+
+
+def test_weights_mean_fine_tuning():
+    config = make_config({"data": "d", "weights": "w", "epochs": 7})
+    assert config.layer_decay < 1 and config.mixup == config.cutmix == config.reprob == 0 and config.epochs == 7
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipes_command_is_one(recipe):
+    program, name, *arguments = shlex.split(recipe.command)
+    assert (program, name) == ("jvan", "train") and recipe.source
+    config = make_config(vars(_parser().parse_args(arguments)))
+    for field, value in recipe.sets.items():
+        assert getattr(config, field) == value, field
+
+
+def test_the_configuration_comes_back():
+    config = make_config({"data": "d", "lr": 0.1, "aa": None})
+    assert TrainConfig.from_json(config.to_json()) == config
+    other = make_config({"data": "e", "lr": 0.2, "aa": None, "workers": 7, "max_steps": 3})
+    assert differences(config, other) == ["lr: 0.1, not 0.2"]
+
+
+def test_what_a_run_leaves(trained, data, capsys):
+    assert {"config.json", "last.safetensors", "best.safetensors", "log.csv", "validation.csv", "state"} <= set(
+        os.listdir(trained)
+    )
+    with open(trained / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8] or [int(row["step"]) for row in rows] == [2, 4, 6]
+    assert {"step", "epoch", "lr", "loss"} <= rows[0].keys() and all(np.isfinite(float(row["loss"])) for row in rows)
+    state = load_state(trained / "best.safetensors")
+    assert state.metadata.labels == ("ant", "bee", "cat") and state.metadata.preprocessing.size == 32
+    assert TrainConfig.from_json((trained / "config.json").read_text()).batch_size == 12
+    assert predict([str(data / "bee" / "003.png"), "--weights", str(trained / "best.safetensors"), "--json"]) == 0
+    (picture,) = json.loads(capsys.readouterr().out)
+    assert {p["label"] for p in picture["predictions"]} == {"ant", "bee", "cat"}
+
+
+def test_a_finished_run_resumes_to_nothing(trained, data, capsys):
+    before = (trained / "log.csv").read_bytes(), (trained / "last.safetensors").read_bytes()
+    assert train(data, *OPTIONS, "--epochs", "2", "--log-every", "2", "--output", trained, "--resume") == 0
+    assert before == ((trained / "log.csv").read_bytes(), (trained / "last.safetensors").read_bytes())
+
+
+def test_an_output_in_use_is_refused(trained, data, capsys):
+    assert "--resume" in refused(capsys, data, *OPTIONS, "--epochs", "2", "--output", trained)
+    line = refused(capsys, data, *OPTIONS, "--epochs", "2", "--output", trained, "--resume", "--lr", "0.5")
+    assert "lr: None, not 0.5" in line
+
+
+def test_other_pictures_are_refused(trained, tmp_path, capsys):
+    other = draw_folder(tmp_path / "other", each=17)
+    assert "other pictures" in refused(capsys, other, *OPTIONS, "--epochs", "2", "--output", trained, "--resume")
+
+
+def test_bad_data_are_one_line(data, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert str(empty) in refused(capsys, empty, *OPTIONS, "--output", tmp_path / "o")
+    gap = draw_folder(tmp_path / "gap")
+    (gap / "dog").mkdir()
+    assert "dog" in refused(capsys, gap, *OPTIONS, "--output", tmp_path / "o")
+    assert "no-such" in refused(capsys, tmp_path / "no-such", *OPTIONS, "--output", tmp_path / "o")
+    assert "fewer than a batch of 64" in refused(
+        capsys, data, *OPTIONS, "--batch-size", "64", "--output", tmp_path / "o"
+    )
+    assert "divide" in refused(capsys, data, *OPTIONS, "--accum-steps", "5", "--output", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_weights_that_do_not_fit_are_one_line(trained, data, tmp_path, capsys):
+    weights = trained / "best.safetensors"
+    output = ("--output", tmp_path / "o", "--img-size", "32", "--batch-size", "12")
+    assert "custom" in refused(capsys, data, "--weights", weights, "--arch", "van_b1", *output)
+    wider = SMALLEST.replace("8,8,8,8", "16,8,8,8")
+    assert "--arch" in refused(capsys, data, "--weights", weights, "--arch", wider, *output)
+    other = draw_folder(tmp_path / "other", classes=("ant", "bee", "dog"))
+    line = refused(capsys, other, "--weights", weights, *output)
+    assert "'cat'" in line and "'dog'" in line and "--drop-head" in line
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_impossible_output_is_one_line(data, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("here")
+    assert str(file) in refused(capsys, data, *OPTIONS, "--output", file)
+    if os.geteuid():
+        (tmp_path / "locked").mkdir(mode=0o500)
+        assert "locked" in refused(capsys, data, *OPTIONS, "--output", tmp_path / "locked" / "o")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_precision_without_gain_needs_a_gpu(data, tmp_path, capsys, dtype):
+    assert "needs a GPU" in refused(
+        capsys, data, *OPTIONS, "--device", "cpu", "--dtype", dtype, "--output", tmp_path / "o"
+    )
+
+
+@pytest.mark.parametrize(
+    "arch", ["van_b9", "van_b0:depth=3", "van_b0:depths=1,2", "van_b0:stem_stride", "van_b0:gate=x"]
+)
+def test_an_unknown_architecture_is_one_line(data, tmp_path, capsys, arch):
+    assert arch in refused(capsys, data, "--arch", arch, "--batch-size", "8", "--output", tmp_path / "o")
+
+
+def test_fine_tuning_with_and_without_a_new_head(trained, data, tmp_path, capsys):
+    options = (
+        "--weights",
+        trained / "best.safetensors",
+        "--batch-size",
+        "12",
+        "--max-steps",
+        "1",
+        "--epochs",
+        "3",
+        "--lr",
+        "0",
+    )
+    assert train(data, *options, "--output", tmp_path / "same") == 0
+    assert "with their head" in capsys.readouterr().err
+    two = draw_folder(tmp_path / "two", classes=("ant", "wasp"))
+    assert train(two, *options, "--output", tmp_path / "two-run") == 0
+    assert "a new head for 2 classes in place of theirs for 3" in capsys.readouterr().err
+    before, same, new = (
+        load_state(path / "last.safetensors") for path in (trained, tmp_path / "same", tmp_path / "two-run")
+    )
+    assert (before.tensors["head.weight"] == same.tensors["head.weight"]).all()
+    assert new.tensors["head.weight"].shape == (2, 8) and new.metadata.labels == ("ant", "wasp")
+    name = "block2.0.attn.proj_1.weight"
+    assert (before.tensors[name] == new.tensors[name]).all()
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_its_pictures(data, tmp_path, capsys):
+    options = (
+        *OPTIONS,
+        "--epochs",
+        "8",
+        "--warmup-epochs",
+        "0",
+        "--lr",
+        "1e38",
+        "--checkpoint-every",
+        "1",
+        "--keep",
+        "9",
+        "--output",
+        tmp_path,
+    )
+    capsys.readouterr()
+    assert train(data, *options) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "not finite" in line and ".png" in line and "step " in line
+    step = int(line.split("step ")[1].split(":")[0])
+    assert (tmp_path / "state" / f"step-{step - 1:09d}.safetensors").exists()
+
+
+def test_curves(trained, monkeypatch, capsys, data, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    assert matplotlib
+    from jvan.engine.curves import draw
+
+    assert draw(trained).read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_without_matplotlib_are_refused_at_once(monkeypatch, capsys, data, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert "matplotlib" in refused(capsys, data, *OPTIONS, "--plot", "--output", tmp_path / "o")
+
+
+def test_a_damaged_picture_is_named_and_replaced(tmp_path, capsys):
+    folder = draw_folder(tmp_path / "d")
+    (folder / "ant" / "002.png").write_bytes(b"no picture")
+    val = draw_folder(tmp_path / "v", each=2)
+    assert train(folder, *OPTIONS, "--val", val, "--epochs", "1", "--output", tmp_path / "o") == 0
+    assert capsys.readouterr().err.count("002.png") == 1

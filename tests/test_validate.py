@@ -1,0 +1,117 @@
+"""`jvan validate`: figures counted by hand, classes matched by name, results as files, what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from jvan import Predictor
+from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.state import State
+from jvan.checkpoints.writers import save_state
+from jvan.engine.measure import match
+from jvan.errors import DataError
+from jvan.inference.labels import Label, imagenet_labels
+from jvan.validate import main
+from jvan.variants import VANConfig
+from tests.engine.drawn import draw_folder
+from weights_convert.random_state import official_shapes, random_state
+
+CLASSES = ("gnu", "fox", "eel", "dog", "cat", "bee", "ant")
+SOME = ("ant", "bee", "cat", "dog", "fox", "gnu")
+SIZES = {"embed_dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "num_classes": len(CLASSES)}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A network of random weights that names its classes."""
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    tensors = random_state(official_shapes(**SIZES))
+    for name, shape in official_shapes(**SIZES).items():
+        if name.endswith(("running_mean", "running_var")):
+            tensors[name] = np.full(shape, 0.0 if name.endswith("mean") else 1.0, np.float32)
+    metadata = Metadata(VANConfig(**SIZES), Preprocessing(size=32, crop_pct=1.0), labels=CLASSES)
+    save_state(State({n: tensors[n] for n in official_shapes(**SIZES)}, metadata), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """All of the network's classes but one, in another order, 13 pictures each: no batch of 8 is full at the end."""
+    return draw_folder(tmp_path_factory.mktemp("data") / "some", classes=SOME, each=13)
+
+
+def run(capsys, *arguments, status=0):
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--workers", "0", "--batch-size", "8"]) == status
+    return capsys.readouterr()
+
+
+def test_counts_what_predict_says(weights, data, tmp_path, capsys):
+    found = json.loads(run(capsys, data, "--weights", weights, "--json").out)
+    answers = {}
+    for folder in sorted(data.iterdir()):
+        for predictions in Predictor(weights=weights)(sorted(folder.iterdir()), topk=5):
+            answers.setdefault(folder.name, []).append([p.label for p in predictions])
+    every = [(name, labels) for name, each in answers.items() for labels in each]
+    assert found["pictures"] == len(every) == 78
+    assert found["top1"] == pytest.approx(np.mean([labels[0] == name for name, labels in every]))
+    assert found["top5"] == pytest.approx(np.mean([name in labels for name, labels in every]))
+    assert [row["class"] for row in found["classes"]] == [name for name in CLASSES if name in SOME]
+    for row in found["classes"]:
+        assert row["pictures"] == 13 and row["top1"] == np.mean(
+            [labels[0] == row["class"] for labels in answers[row["class"]]]
+        )
+    counted = {}
+    for name, labels in every:
+        pair = (CLASSES.index(name), CLASSES.index(labels[0]))
+        counted[pair] = counted.get(pair, 0) + 1
+    assert {(label, answer): count for label, answer, count in found["confusion"]} == counted
+    assert 0 < found["top1"] < 1  # so that a wrong order of the classes would be seen
+
+
+def test_tables(weights, data, tmp_path, capsys):
+    rows, matrix = tmp_path / "rows.csv", tmp_path / "matrix.csv"
+    printed = run(capsys, data, "--weights", weights, "--csv", rows, "--confusion", matrix)
+    assert "top-1" in printed.out and "most often confused" in printed.out and "classes by name" in printed.err
+    with open(rows, newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["class"] for row in found] == [name for name in CLASSES if name in SOME] and {
+        row["pictures"] for row in found
+    } == {"13"}
+    with open(matrix, newline="") as file:
+        head, *lines = csv.reader(file)
+    assert set(SOME) <= set(head[1:]) and [sum(map(int, line[1:])) for line in lines] == [13] * len(SOME)
+
+
+def test_a_class_that_the_network_does_not_know_is_one_line(weights, tmp_path, capsys):
+    data = draw_folder(tmp_path / "d", classes=("ant", "yak"), each=2)
+    lines = run(capsys, data, "--weights", weights, status=1).err.splitlines()
+    assert len(lines) == 1 and "'yak'" in lines[0] and "7 classes" in lines[0]
+    lines = run(capsys, tmp_path / "none", "--weights", weights, status=1).err.splitlines()
+    assert len(lines) == 1 and "none" in lines[0]
+
+
+def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):
+    data = draw_folder(tmp_path / "d", classes=("ant", "bee"), each=3)
+    (data / "ant" / "001.png").write_bytes(b"no picture")
+    printed = run(capsys, data, "--weights", weights, "--json")
+    assert json.loads(printed.out)["pictures"] == 5 and "001.png" in printed.err
+
+
+def test_classes_are_matched_by_wordnet_id_or_name():
+    labels = imagenet_labels()
+    places, _ = match((labels[7].wnid, labels[3].wnid, "goldfish"), labels, True)
+    assert places.tolist() == [7, 3, [label.name for label in labels].index("goldfish")]
+    cranes = (Label("crane", "n02012849"), Label("crane", "n03126707"))
+    assert match(("n03126707",), cranes, True)[0].tolist() == [1]
+    with pytest.raises(DataError, match="WordNet"):
+        match(("crane",), cranes, True)
+
+
+def test_unnamed_classes_are_matched_by_place_if_as_many():
+    labels = (Label("class 0"), Label("class 1"))
+    assert match(("a", "b"), labels, False)[0].tolist() == [0, 1]
+    with pytest.raises(DataError, match="3 classes"):
+        match(("a", "b", "c"), labels, False)
