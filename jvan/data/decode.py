@@ -7,8 +7,7 @@ import io
 from PIL import Image
 
 from ..errors import PictureError
-from ..inference.pictures import MAX_BYTES, _pillow_errors, _upright_rgb
-from ..inference.signature import picture_format
+from ..inference.pictures import MAX_BYTES, decode_picture
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -17,9 +16,4 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise PictureError(f"{name}: this file is empty")
     if len(data) > MAX_BYTES:
         raise PictureError(f"{name}: {len(data):,} bytes are too many for a picture (at most {MAX_BYTES:,})")
-    kind = picture_format(data[:32])
-    if kind is None:
-        raise PictureError(f"{name}: not a JPEG, PNG, WebP, BMP or GIF picture")
-    damaged = f"damaged or truncated {kind} picture"
-    with _pillow_errors(name, damaged), Image.open(io.BytesIO(data), formats=[kind]) as image:
-        return _upright_rgb(image)
+    return decode_picture(io.BytesIO(data), name)

@@ -44,17 +44,21 @@ def read_picture(source) -> Image.Image:
     raise PictureError(f"a picture is a path, a PIL image or a uint8 array, not {type(source).__name__}")
 
 
+def decode_picture(file, name: str) -> Image.Image:
+    """What `read_picture` makes of an open file, or of bytes in memory as one; PictureError begins with `name`."""
+    kind = picture_format(file.read(32))
+    if kind is None:
+        raise PictureError(f"{name}: not a JPEG, PNG, WebP, BMP or GIF picture")
+    file.seek(0)
+    with _pillow_errors(name, f"damaged or truncated {kind} picture"), Image.open(file, formats=[kind]) as image:
+        return _upright_rgb(image)
+
+
 def _from_file(path: str) -> Image.Image:
     try:
         _check_file(path)
         with open(path, "rb") as file:
-            kind = picture_format(file.read(32))
-            if kind is None:
-                raise PictureError(f"{path}: not a JPEG, PNG, WebP, BMP or GIF picture")
-            file.seek(0)
-            damaged = f"damaged or truncated {kind} picture"
-            with _pillow_errors(path, damaged), Image.open(file, formats=[kind]) as image:
-                return _upright_rgb(image)
+            return decode_picture(file, path)
     except OSError as error:
         raise PictureError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except ValueError as error:  # a path with a null character
