@@ -163,4 +163,4 @@ def test_memory():
         output = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
         return float(output.rsplit("MB", 1)[1])
 
-    assert megabytes("yes") < 0.55 * megabytes("no")
+    assert megabytes("yes") < 0.5 * megabytes("no")
