@@ -22,4 +22,5 @@ def pytest_runtest_setup():
     # child dies by a signal, though some tests kill theirs.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.disable()  # else it keeps what it installed, which Jittor has replaced
     faulthandler.enable(_stderr)
