@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 
@@ -96,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     given = vars(parser.parse_args(argv))
     from .engine.recipes import make_config
-    from .engine.signals import interrupts_held
+    from .engine.signals import end_compilers, interrupts_held
 
     config = make_config(given)
     if config.plot:
@@ -106,7 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     with interrupts_held():
         from .engine.loop import train
 
-    result = train(config, _tell)
+    try:
+        result = train(config, _tell)
+    finally:
+        end_compilers()
     return _conclude(result, config.plot) if result.output.writes else 128 * bool(result.signal) + result.signal
 
 
@@ -127,8 +131,11 @@ def _conclude(result, plot: bool) -> int:
 def _tell(message: str) -> None:
     from tqdm import tqdm
 
-    with tqdm.external_write_mode(file=sys.stderr):
-        print(f"jvan train: {message}", file=sys.stderr, flush=True)
+    try:
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(f"jvan train: {message}", file=sys.stderr, flush=True)
+    except OSError:  # whoever read has gone, such as a `tee` that the same Ctrl-C ended: the run must still be saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

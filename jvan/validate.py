@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import errno
 import json
 import os
 import sys
@@ -52,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     from .engine.measure import measure
 
+    for path in filter(None, (options.csv, options.confusion)):
+        _check_writable(path)
     found = measure(
         options.data, options.arch, options.weights, device=options.device, batch_size=options.batch_size,
         workers=max(options.workers, 0), say=_say, progress=_progress,
@@ -136,11 +140,24 @@ def _table(found) -> None:
         print(f"{count:8d}  {labels[label].name} taken for {labels[answer].name}")
 
 
+def _check_writable(path: str) -> None:
+    """Before the work: OSError where `path` cannot be written afterwards."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    _write(path, None)
+
+
 def _write(path: str, rows) -> None:
+    """A CSV file, written beside its place and moved there; with None for `rows`, whether it can be."""
     beside = f"{path}.part"
-    with open(beside, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-    os.replace(beside, path)
+    try:
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows or ())
+        if rows is not None:
+            os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
 
 
 def _tell(message: str) -> None:

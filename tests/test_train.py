@@ -212,6 +212,39 @@ def test_an_impossible_output_is_one_line(data, tmp_path, capsys):
         assert "locked" in refused(capsys, data, *OPTIONS, "--output", tmp_path / "locked" / "o")
 
 
+def test_an_output_that_would_lose_something_is_one_line(data, tmp_path, capsys):
+    line = refused(capsys, data, *OPTIONS, "--output", data / "runs")
+    assert "lies among the pictures" in line and not (data / "runs").exists()
+    best = tmp_path / "best.safetensors"
+    best.write_text("somebody's")
+    assert "without the state" in refused(capsys, data, *OPTIONS, "--output", tmp_path)
+    assert best.read_text() == "somebody's"
+
+
+def test_what_the_network_cannot_learn_from_is_one_line(data, tmp_path, capsys):
+    output = ("--output", tmp_path / "o")
+    assert "3 channels" in refused(capsys, data, "--arch", f"{SMALLEST}:in_chans=1", *OPTIONS[2:], *output)
+    line = refused(
+        capsys, data, "--arch", "van_b0", "--img-size", "32", "--batch-size", "2", "--accum-steps", "2", *output
+    )
+    assert "BatchNorm" in line and not (tmp_path / "o").exists()
+
+
+def test_a_state_of_another_version_is_one_line(trained, data, tmp_path, monkeypatch, capsys):
+    from jvan.engine.config import TrainConfig
+
+    def newer(text):
+        raise ValueError("unknown entries: new_option")
+
+    monkeypatch.setattr(TrainConfig, "from_json", newer)
+    line = refused(capsys, data, *OPTIONS, "--epochs", "2", "--output", trained, "--resume")
+    assert "another version of jvan" in line and "new_option" in line
+
+
+def test_a_large_seed(data, tmp_path):
+    assert train(data, *OPTIONS, "--seed", "5000000000", "--max-steps", "1", "--epochs", "1", "--output", tmp_path) == 0
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_precision_without_gain_needs_a_gpu(data, tmp_path, capsys, dtype):
     assert "needs a GPU" in refused(

@@ -85,6 +85,14 @@ def test_tables(weights, data, tmp_path, capsys):
     assert set(SOME) <= set(head[1:]) and [sum(map(int, line[1:])) for line in lines] == [13] * len(SOME)
 
 
+@pytest.mark.parametrize("option", ["--csv", "--confusion"])
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(weights, data, tmp_path, capsys, option):
+    for path in (tmp_path / "none" / "x.csv", tmp_path):
+        printed = run(capsys, data, "--weights", weights, option, path, status=1)
+        assert "top-1" not in printed.out and len(printed.err.splitlines()) == 1
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
 def test_a_class_that_the_network_does_not_know_is_one_line(weights, tmp_path, capsys):
     data = draw_folder(tmp_path / "d", classes=("ant", "yak"), each=2)
     lines = run(capsys, data, "--weights", weights, status=1).err.splitlines()

@@ -37,13 +37,13 @@ def parameters_of(model, layer_decay: float = 1.0) -> list[Parameter]:
 
 
 def layer_of(name: str, depths: list[int]) -> int:
-    """0 for the stem, 1 to LAYERS for blocks, LAYERS + 1 for the head; norms go with the block before, patches with the one after."""
+    """LAYERS + 1 for the head, LAYERS for the last block, down to the stem; norms go with the block before, patches with the one after."""
     found = re.match(r"(patch_embed|block|norm)(\d)(?:\.(\d+))?", name)
     if not found:
         return LAYERS + 1
     kind, stage, block = found[1], int(found[2]), int(found[3] or 0)
     if kind == "patch_embed" and stage == 1:
-        return 0
+        return max(0, LAYERS - sum(depths))
     before = sum(depths[: stage - 1])
     index = before + {"patch_embed": 0, "block": block, "norm": depths[stage - 1] - 1}[kind]
     return 1 + index * LAYERS // sum(depths) if sum(depths) > LAYERS else LAYERS + 1 - sum(depths) + index

@@ -23,7 +23,7 @@ class Log:
         self._files = (
             [
                 _Rows(folder / "log.csv", STEPS, 0, progress.step),
-                _Rows(folder / "validation.csv", EPOCHS, 1, progress.validated),
+                _Rows(folder / "validation.csv", EPOCHS, 0, max(0, progress.validated_step)),
             ]
             if writes
             else []
@@ -32,7 +32,7 @@ class Log:
         self._bar = _bar(progress.step, total) if writes else None
         self._begun = self._last = time.monotonic()
         self._since = 0
-        self._named = 0
+        self._named: set[str] = set()
 
     def __enter__(self) -> Log:
         return self
@@ -64,11 +64,12 @@ class Log:
             )
         self._last, self._since = time.monotonic(), 0
 
-    def corrupt(self, found: list[tuple[str, str]]) -> None:
-        """Name the pictures that could not be read and were replaced, each once."""
-        for name, reason in found[self._named :]:
-            self._tell(f"{name}: {reason}; another of its class takes its place")
-        self._named = len(found)
+    def corrupt(self, found: list[tuple[str, str]], then: str = "another of its class takes its place") -> None:
+        """Name the pictures that could not be read, each once, and what is done about them."""
+        for name, reason in found:
+            if name not in self._named:
+                self._tell(f"{name}: {reason}; {then}")
+                self._named.add(name)
 
     def validation(self, step: int, epoch: int, result, best: bool) -> None:
         """After `epoch` epochs."""
@@ -124,7 +125,7 @@ def _board(folder: Path, step: int):
         from tensorboardX import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
 
 def _bar(step: int, total: int):

@@ -87,6 +87,7 @@ def train(config: TrainConfig, tell=print) -> Result:
             result = evaluate(run.averaged(), held_out, val_split.labels, processes, lambda: request.signal)
             if result is None:
                 return Result(run.progress, request.signal, output)
+            log.corrupt(held_out.corrupt, "it is not counted")
             best = run.validated(result.top1, run.step // steps_per_epoch)
             log.validation(run.step, epoch + 1, result, best)
             run.save(output, best)

@@ -39,11 +39,14 @@ def parse_arch(text: str, num_classes: int) -> VANConfig:
     name, *changes = text.split(":")
     try:
         pairs = dict(change.split("=", 1) for change in changes)
-        return variant_config(
+        network = variant_config(
             name, num_classes=num_classes, **{key: _value(key, value) for key, value in pairs.items()}
         )
     except (ValueError, TypeError) as error:
         raise TrainingError(f"--arch {text}: {error}") from None
+    if network.in_chans != 3:
+        raise TrainingError(f"--arch {text}: in_chans is {network.in_chans}, and training pictures have 3 channels")
+    return network
 
 
 def starting_weights(config) -> State | None:
@@ -80,6 +83,12 @@ def settle(config, state: State | None, pictures: int, processes: int):
         )
     if size < 32:
         raise TrainingError(f"--img-size is {size}; the network takes 32 or more")
+    stem = (stored.config if stored else parse_arch(arch, 1)).stem_stride
+    if batch == unit and -(-size // (8 * stem)) == 1:
+        raise TrainingError(
+            "a part of the batch is one picture, which the network's last maps show as one pixel: BatchNorm has nothing "
+            "to average there; give a larger --batch-size or --img-size, or fewer --accum-steps"
+        )
     return replace(config, arch=arch, img_size=size, drop_path=drop_path, batch_size=batch)
 
 
@@ -89,7 +98,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
     The head of the weights stays where its classes are the data's. Raises TrainingError where they are as many but
     named otherwise, since nobody can know whether they are the same.
     """
-    jt.set_global_seed(config.seed, different_seed_for_mpi=False)
+    jt.set_global_seed(config.seed % 2**32, different_seed_for_mpi=False)
     if state is None:
         network = parse_arch(config.arch, len(classes))
         metadata = Metadata(network, _preprocessing(config, Preprocessing()), labels=classes)

@@ -31,6 +31,7 @@ class Output:
         if not self.writes:
             yield
             return
+        self._check_place()
         self.states.mkdir(parents=True, exist_ok=True)
         if not os.access(self.states, os.W_OK | os.X_OK) or not os.access(self.folder, os.W_OK | os.X_OK):
             raise TrainingError(f"{self.folder}: the folder is not writable; choose another --output")
@@ -46,6 +47,17 @@ class Output:
             self._sweep()
             yield
 
+    def _check_place(self) -> None:
+        """TrainingError where the next look at DATA would take OUTPUT for a class, or where it holds somebody's weights."""
+        data, folder = Path(self.config.data).resolve(), self.folder.resolve()
+        if data.is_dir() and data in (folder, *folder.parents) and not (data / "train").is_dir():
+            raise TrainingError(
+                f"{self.folder}: lies among the pictures of {self.config.data}; choose an --output outside"
+            )
+        best = self.folder / "best.safetensors"
+        if best.exists() and not (self.states.is_dir() and state_files(self.states)):
+            raise TrainingError(f"{best}: is there already, without the state of its run; choose another --output")
+
     def found(self, data: str, tell) -> Saved | None:
         """The state to go on from; None without --resume or without any. TrainingError for another configuration or other data."""
         if not self.config.resume or not self.states.is_dir():
@@ -53,7 +65,12 @@ class Output:
         saved = newest_state(self.states, tell)
         if saved is None:
             return None
-        wrong = differences(TrainConfig.from_json(saved.config), self.config)
+        try:
+            wrong = differences(TrainConfig.from_json(saved.config), self.config)
+        except (ValueError, TypeError) as error:
+            raise TrainingError(
+                f"{saved.path}: was written by another version of jvan ({error}); choose another --output"
+            ) from None
         if wrong:
             raise TrainingError(
                 f"{self.folder}: holds a run of another configuration ({'; '.join(wrong)}); repeat its options, or choose another --output"

@@ -41,7 +41,9 @@ def data_digest(split) -> str:
     total = hashlib.sha256("\n".join(split.classes).encode())
     total.update(np.ascontiguousarray(split.labels, "<i4"))
     for index in range(len(split)):
-        total.update(PurePath(split.name(index)).name.encode("utf-8", "surrogateescape") + b"\n")
+        total.update(
+            PurePath(split.name(index).removeprefix(f"{split.title}:")).name.encode("utf-8", "surrogateescape") + b"\n"
+        )
     return total.hexdigest()
 
 

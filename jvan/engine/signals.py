@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from contextlib import contextmanager
@@ -45,3 +46,26 @@ class StopRequest:
         if not forked:
             self.signal = number
             self._tell("stopping after this step; what was learnt is saved first")
+
+
+def end_compilers() -> None:
+    """End the pool that compiles Jittor's operators, without its locks.
+
+    A SIGTERM to the whole group (`timeout`, systemd, Slurm) ends those processes, too; the dead one holds a lock
+    for which Python, at its end, would wait for ever.
+    """
+    import jittor_utils
+
+    pool = getattr(jittor_utils, "p", None)
+    if pool is None:
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's own handler would end this process with them
+    atexit.unregister(jittor_utils.pool_cleanup)
+    pool._terminate.cancel()
+    pool._state = pool._worker_handler._state = "TERMINATE"  # it would start others
+    pool._change_notifier.put(None)
+    pool._worker_handler.join()
+    for process in pool._pool:
+        process.kill()
+    jittor_utils.pool_size = 0  # a later compilation has a new pool
+    del jittor_utils.p

@@ -109,7 +109,7 @@ def test_layer_decay_multiplies_the_rate_once_a_layer():
         == 0.5
     )
     assert parameters["block2.0.layer_scale_1"] == 0.5 * parameters["block2.1.layer_scale_1"]
-    assert parameters["patch_embed1.proj.weight"] == 0.5 ** (LAYERS + 1)
+    assert parameters["patch_embed1.proj.weight"] == 0.5 ** (sum(TINY.depths) + 1)
 
 
 @pytest.mark.parametrize("largest", [1e-3, 1e6])
