@@ -48,8 +48,8 @@ def test_random_state_leaves_no_zeros_and_ones():
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.npz")), ids=lambda path: path.stem)
 def test_recordings_are_finite(path):
     with np.load(path) as archive:
-        assert archive.files
-        assert all(np.isfinite(archive[name]).all() for name in archive.files)
+        numbers = [archive[name] for name in archive.files if archive[name].dtype.kind != "U"]
+        assert numbers and all(np.isfinite(values).all() for values in numbers)
 
 
 def test_verdict():
