@@ -30,7 +30,8 @@ LEAST = {  # what argparse refuses below
     "keep": 1, "workers": 0, "seed": 0, "lr": 0, "warmup_epochs": 0, "weight_decay": 0, "drop_path": 0, "mixup": 0,
     "cutmix": 0, "smoothing": 0, "reprob": 0, "clip_grad": 0, "model_ema": 0,
 }  # fmt: skip
-BELOW_ONE = ("drop_path", "smoothing", "model_ema")
+BELOW = "below 1"
+MOST = {"drop_path": BELOW, "smoothing": BELOW, "model_ema": BELOW, "reprob": "at most 1"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,11 +82,10 @@ def _reader(option):
             value = convert(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is no {convert.__name__}") from None
-        above = option.name in BELOW_ONE and value >= 1
+        most = MOST.get(option.name)
+        above = most is not None and (value > 1 or (value == 1 and most is BELOW))
         if (least is not None and not least <= value < float("inf")) or above:
-            raise argparse.ArgumentTypeError(
-                f"{text} must be at least {least}{' and below 1' if option.name in BELOW_ONE else ''}"
-            )
+            raise argparse.ArgumentTypeError(f"{text} must be at least {least}{f' and {most}' if most else ''}")
         return value
 
     return read

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import errno
 import json
-import os
 import sys
 
 from ._cli import add_device, command
+from .files import check_writable, replaced
 from .predict import _positive
 from .variants import list_models
 
@@ -55,10 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     from .engine.measure import measure
 
     for path in filter(None, (options.csv, options.confusion)):
-        _check_writable(path)
+        check_writable(path)
     found = measure(
         options.data, options.arch, options.weights, device=options.device, batch_size=options.batch_size,
-        workers=max(options.workers, 0), say=_say, progress=_progress,
+        workers=max(options.workers, 0), confusion=bool(options.confusion), say=_say, progress=_progress,
     )  # fmt: skip
     if not found.first:
         return 0
@@ -112,12 +110,7 @@ def _pairs(found):
 
 def _matrix(found) -> list[tuple]:
     """A row a class of the data, a column a class that was answered or is in the data."""
-    matrix = found.evaluation.confusion
-    if matrix is None:
-        from .errors import DataError
-
-        raise DataError("--confusion: the network has too many classes for a matrix; leave it out")
-    labels = found.predictor.labels
+    matrix, labels = found.evaluation.confusion, found.predictor.labels
     rows = [index for index, *_ in found.rows()]
     columns = sorted({*rows, *matrix.sum(0).nonzero()[0].tolist()})
     head = ("class", *(labels[column].name for column in columns))
@@ -140,24 +133,9 @@ def _table(found) -> None:
         print(f"{count:8d}  {labels[label].name} taken for {labels[answer].name}")
 
 
-def _check_writable(path: str) -> None:
-    """Before the work: OSError where `path` cannot be written afterwards."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    _write(path, None)
-
-
 def _write(path: str, rows) -> None:
-    """A CSV file, written beside its place and moved there; with None for `rows`, whether it can be."""
-    beside = f"{path}.part"
-    try:
-        with open(beside, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows or ())
-        if rows is not None:
-            os.replace(beside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
+    with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _tell(message: str) -> None:

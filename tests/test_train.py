@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -92,7 +93,8 @@ def test_timms_spellings(timm, ours):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--epochs 0", "--lr -1", "--lr nan", "--drop-path 1", "--batch-size x", "--dtype int8", "--arch"]
+    "wrong",
+    ["--epochs 0", "--lr -1", "--lr nan", "--drop-path 1", "--reprob 5", "--batch-size x", "--dtype int8", "--arch"],
 )
 def test_bad_values_are_usage_errors(wrong, capsys):
     with pytest.raises(SystemExit) as exit:
@@ -284,6 +286,16 @@ def test_fine_tuning_with_and_without_a_new_head(trained, data, tmp_path, capsys
     assert new.tensors["head.weight"].shape == (2, 8) and new.metadata.labels == ("ant", "wasp")
     name = "block2.0.attn.proj_1.weight"
     assert (before.tensors[name] == new.tensors[name]).all()
+
+
+def test_a_run_goes_on_with_its_weights_at_another_place_and_with_no_others(trained, data, tmp_path, capsys):
+    options = ("--batch-size", "12", "--max-steps", "1", "--epochs", "3", "--output", tmp_path / "run", "--resume")
+    assert train(data, "--weights", trained / "best.safetensors", *options) == 0
+    moved = shutil.copy(trained / "best.safetensors", tmp_path / "moved.safetensors")
+    assert train(data, "--weights", moved, *options) == 0
+    capsys.readouterr()
+    other = tmp_path / "run" / "last.safetensors"
+    assert "weights_digest: " in refused(capsys, data, "--weights", other, *options)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_pictures(data, tmp_path, capsys):

@@ -93,6 +93,13 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(weights, data
     assert not list(tmp_path.parent.glob("*.part"))
 
 
+def test_a_matrix_of_too_many_classes_is_refused_before_the_work(weights, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jvan.engine.measure.LARGEST_CONFUSION", 6)
+    printed = run(capsys, data, "--weights", weights, "--confusion", tmp_path / "matrix.csv", status=1)
+    assert "7 classes" in printed.err and "top-1" not in printed.out and not list(tmp_path.iterdir())
+    assert json.loads(run(capsys, data, "--weights", weights, "--json").out)["confusion"] == []
+
+
 def test_a_class_that_the_network_does_not_know_is_one_line(weights, tmp_path, capsys):
     data = draw_folder(tmp_path / "d", classes=("ant", "yak"), each=2)
     lines = run(capsys, data, "--weights", weights, status=1).err.splitlines()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import zipfile
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import CheckpointError
+from ..files import flush, temporary
 from .jittor_writer import write_jittor
 from .metadata import Metadata
 from .origins import Origin, origin_named
@@ -46,17 +46,17 @@ def save_state(state, path, *, to_origin: str = "official", force: bool = False)
     path, beside = check_target(path, force)
     origin, suffix = origin_named(to_origin), path.suffix.lower()
     tensors = foreign_tensors(state.tensors, origin, suffix)
-    with _temporary(path) as temporary, _temporary(beside) as temporary_json:
+    with temporary(path) as place, temporary(beside) if beside else nullcontext() as place_json:
         try:
-            _write(temporary, suffix, tensors, state.metadata, origin)
-            if temporary_json is not None:
-                temporary_json.write_text(state.metadata.to_json() + "\n", encoding="utf-8")
-                _flush(temporary_json)
+            _write(place, suffix, tensors, state.metadata, origin)
+            if place_json is not None:
+                place_json.write_text(state.metadata.to_json() + "\n", encoding="utf-8")
+                flush(place_json)
         except OSError as error:  # a full disk is reported without a name
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        compare(temporary, tensors, state.metadata, temporary_json)
-        size = temporary.stat().st_size
-        _move(temporary, path, temporary_json, beside)
+        compare(place, tensors, state.metadata, place_json)
+        size = place.stat().st_size
+        _move(place, path, place_json, beside)
     return Written(path, size, len(tensors), beside)
 
 
@@ -133,7 +133,7 @@ def _write(path: Path, suffix: str, tensors: dict, metadata: Metadata, origin: O
                 write_jittor(file, tensors)
             else:
                 _write_npz(file, tensors)
-    _flush(path)
+    flush(path)
 
 
 def _write_npz(file, tensors: dict) -> None:
@@ -158,35 +158,13 @@ def _write_safetensors(path: Path, tensors: dict, metadata: Metadata, origin: Or
     path.chmod(mode)  # some versions of safetensors put a private file in place of the one that is there
 
 
-@contextmanager
-def _temporary(path: Path | None):
-    """An empty file beside `path` that is gone afterwards, whatever happens; None for None."""
-    if path is None:
-        yield None
-        return
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move(temporary: Path, path: Path, temporary_json: Path | None, beside: Path | None) -> None:
+def _move(place: Path, path: Path, place_json: Path | None, beside: Path | None) -> None:
     """Metadata first, since a file without them would be read with the wrong defaults; put back if the file fails."""
     before = beside.read_bytes() if beside and beside.exists() else None
     if beside:
-        os.replace(temporary_json, beside)
+        os.replace(place_json, beside)
     try:
-        os.replace(temporary, path)
+        os.replace(place, path)
     except BaseException:
         if beside and before is not None:
             beside.write_bytes(before)

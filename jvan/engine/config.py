@@ -9,7 +9,19 @@ DTYPES = ("float32", "bfloat16", "float16")
 SMALL = 64  # up to this size of pictures are padded and shifted, above it cut at random sizes
 
 # What may differ between a run and its continuation: none of these changes a single bit of the weights.
-FREE = ("data", "val", "output", "max_steps", "workers", "log_every", "checkpoint_every", "keep", "resume", "plot")
+FREE = (
+    "data",
+    "val",
+    "output",
+    "weights",
+    "max_steps",
+    "workers",
+    "log_every",
+    "checkpoint_every",
+    "keep",
+    "resume",
+    "plot",
+)
 
 
 def option(default, help, *aliases, metavar=None, choices=None):
@@ -79,6 +91,7 @@ class TrainConfig:
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
     plot: bool = option(False, "draw the curves to OUTPUT/curves.png at the end (needs matplotlib)")
 
+    weights_digest: str | None = None  # of their tensors, since the same weights may lie elsewhere by now
     grad_checkpointing: bool = False  # compute blocks again for their gradients: less memory, more time
     usual_batch: int = 128
     base_lr: float = 1e-3  # for a batch of 1024

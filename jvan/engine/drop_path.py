@@ -37,7 +37,7 @@ class PlannedDropPath(DropPath):
         self._plan, self._index, self._asked = plan, index, 0
 
     def factors(self, batch: int):
-        if not self.is_train or self.rate == 0:
+        if not self.drops:
             return jt.ones((batch,))
         # A block that is computed again for its gradient asks in the same order.
         row = 2 * self._index + self._asked % 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
 
+from ..files import replaced
 from .config import TrainConfig
 from .state import Progress
 
@@ -102,10 +102,8 @@ class _Rows:
                     for row in csv.reader(file)
                     if len(row) == len(names) and row[column].isdigit() and int(row[column]) <= last
                 ]
-        temporary = path.with_name(f".{path.name}.part")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([names, *kept])
-        os.replace(temporary, path)
         self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115
         self._writer = csv.writer(self._file, lineterminator="\n")
 

@@ -75,6 +75,7 @@ def train(config: TrainConfig, tell=print) -> Result:
                     )
                 run.update(outcome.gradients, lr)
                 log.step(run.step, epoch + 1, lr, outcome.loss)
+                log.corrupt(pictures.corrupt)
                 if outcome.stop:
                     run.save(output)
                     return Result(run.progress, request.signal, output)
@@ -82,7 +83,6 @@ def train(config: TrainConfig, tell=print) -> Result:
                     run.save(output)
                 if run.step == total:
                     break
-            log.corrupt(pictures.corrupt)
             run.save(output)
             result = evaluate(run.averaged(), held_out, val_split.labels, processes, lambda: request.signal)
             if result is None:

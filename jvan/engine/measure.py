@@ -54,19 +54,24 @@ class Measure:
 
 
 def measure(
-    data, arch=None, weights=None, *, device="auto", batch_size=32, workers=2, say=print, progress=iter
+    data, arch=None, weights=None, *, device="auto", batch_size=32, workers=2, confusion=False, say=print, progress=iter
 ) -> Measure:
     """Run a network (as `Predictor` finds it) over the validation part of `data`, or all of it where it has no parts.
 
-    Raises DataError where the data have a class that the network does not know.
+    Raises DataError where the data have a class that the network does not know, and where `confusion` asks for a
+    matrix of too many classes; without it, such a matrix is left out.
     """
     predictor = Predictor(arch, weights, device=device)
+    known = len(predictor.labels) <= LARGEST_CONFUSION
+    if confusion and not known:
+        raise DataError(
+            f"the network has {len(predictor.labels)} classes, and a confusion matrix is for {LARGEST_CONFUSION} at the most; leave it out"
+        )
     split = open_split(data, "val")
     labels, how = match(split.classes, predictor.labels, predictor.metadata.labels is not None)
     processes = Processes()
     if processes.first:
         say(predictor, split, how)
-    known = len(predictor.labels) <= LARGEST_CONFUSION
     with Loader(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
         rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,

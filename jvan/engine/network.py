@@ -14,6 +14,7 @@ from ..models.factory import build
 from ..models.loading import assign
 from ..variants import VARIANTS, VANConfig, variant_config
 from .config import SMALL
+from .state import digest
 
 DROP_PATH = {
     "van_b3": 0.2,
@@ -89,7 +90,8 @@ def settle(config, state: State | None, pictures: int, processes: int):
             "a part of the batch is one picture, which the network's last maps show as one pixel: BatchNorm has nothing "
             "to average there; give a larger --batch-size or --img-size, or fewer --accum-steps"
         )
-    return replace(config, arch=arch, img_size=size, drop_path=drop_path, batch_size=batch)
+    weights = digest(state.tensors)[:16] if state else None
+    return replace(config, arch=arch, img_size=size, drop_path=drop_path, batch_size=batch, weights_digest=weights)
 
 
 def make_network(config, state: State | None, classes: tuple[str, ...]):

@@ -13,8 +13,9 @@ from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import State
 from ..checkpoints.writers import save_state
 from ..errors import TrainingError
+from ..files import PART, replaced
 from .config import TrainConfig, differences
-from .state import PART, Progress, Saved, newest_state, save_state_file, state_files
+from .state import Progress, Saved, newest_state, save_state_file, state_files
 
 
 class Output:
@@ -83,7 +84,8 @@ class Output:
 
     def save_config(self) -> None:
         if self.writes:
-            _replace(self.folder / "config.json", self.config.to_json() + "\n")
+            with replaced(self.folder / "config.json") as place:
+                place.write_text(self.config.to_json() + "\n", encoding="utf-8")
 
     def save_state(self, tensors: dict[str, np.ndarray], progress: Progress, data: str) -> None:
         if self.writes:
@@ -100,9 +102,3 @@ class Output:
             for path in folder.iterdir():
                 if path.name.startswith(".") and (path.suffix == PART or path.name.startswith(".tmp")):
                     path.unlink(missing_ok=True)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}{PART}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

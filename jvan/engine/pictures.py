@@ -14,11 +14,14 @@ from .config import SMALL, TrainConfig
 
 
 def training(config: TrainConfig, split, metadata, processes) -> Loader:
-    """Augmented, mixed, in an order of their own in every epoch; whole batches only."""
-    preprocessing = metadata.preprocessing
+    """Augmented, mixed, in an order of their own in every epoch; whole batches only.
+
+    Small pictures are shifted and keep their colours (He et al. 2016, section 4.2), others are cut and jittered.
+    """
+    preprocessing, small = metadata.preprocessing, config.img_size <= SMALL
     augment = Augment(
-        size=config.img_size, crop="reflected" if config.img_size <= SMALL else "resized", scale=config.crop_scale,
-        flip=config.flip, color_jitter=config.color_jitter, auto_augment=config.aa, reprob=config.reprob,
+        size=config.img_size, crop="reflected" if small else "resized", scale=config.crop_scale, flip=config.flip,
+        color_jitter=0.0 if small else config.color_jitter, auto_augment=config.aa, reprob=config.reprob,
         mean=preprocessing.mean, std=preprocessing.std,
     )  # fmt: skip
     mixup = Mixup(mixup=config.mixup, cutmix=config.cutmix, smoothing=config.smoothing, classes=len(split.classes))

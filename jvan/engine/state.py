@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ import numpy as np
 from ..checkpoints.safetensors_file import read_safetensors
 from ..checkpoints.source import Source
 from ..errors import CheckpointError, TrainingError
+from ..files import flush, replaced
 
 NAME = "step-{:09d}.safetensors"
-PART = ".part"
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,10 @@ def save_state_file(
     """
     path = folder / NAME.format(progress.step)
     about = {"progress": json.dumps(asdict(progress)), "config": config, "data": data, "sha256": digest(tensors)}
-    temporary = path.with_name(f".{path.name}{PART}")
-    try:
-        _write(temporary, tensors, about)
-        read_state_file(temporary)
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk is reported without a name
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(folder)
+    with replaced(path) as place:
+        _write(place, tensors, about)
+        read_state_file(place)
+    flush(folder)
     for old in state_files(folder)[keep:]:
         if old.name != NAME.format(progress.best_step):
             old.unlink(missing_ok=True)
@@ -127,17 +120,6 @@ def _write(path: Path, tensors: dict[str, np.ndarray], about: dict[str, str]) ->
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 _DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64"}
-
-
-def _flush_folder(folder: Path) -> None:
-    """So that the new name outlasts a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

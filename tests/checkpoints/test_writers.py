@@ -195,7 +195,7 @@ def test_existing_metadata_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("step", ["_write", "compare", "_flush", "_move", "os.replace", "second os.replace"])
+@pytest.mark.parametrize("step", ["_write", "compare", "flush", "_move", "os.replace", "second os.replace"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, suffix, step, failure):
     path = tmp_path / f"weights{suffix}"

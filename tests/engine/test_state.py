@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_the_older_state(tmp_path, monkeypatch, when):
     if when == "write":
         monkeypatch.setattr(module, "_write", lambda path, *rest: (path.write_bytes(b"half"), full()))
     else:
-        monkeypatch.setattr(module.os, when, full)
+        monkeypatch.setattr(os, when, full)
     with pytest.raises(OSError, match="No space left") as caught:
         save(tmp_path, 2)
     assert caught.value.filename.endswith("step-000000002.safetensors")

@@ -1,0 +1,62 @@
+"""Files that are whole or not there: written beside their place, flushed, and moved to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+
+PART = ".part"
+
+
+@contextmanager
+def temporary(path: Path):
+    """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""
+    place = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PART}")
+    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield place
+    finally:
+        place.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(path):
+    """A file to write in place of `path`: it moves there when the block ends well, and else `path` is as before.
+
+    An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.
+    """
+    path = Path(path)
+    with _named(path), temporary(path) as place:
+        yield place
+        flush(place)
+        os.replace(place, path)
+
+
+def check_writable(path) -> None:
+    """Before long work: OSError where `replaced` will not be able to write `path`."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    with _named(path), temporary(path):
+        pass
+
+
+def flush(path: Path) -> None:
+    """To the disk: a file's bytes, or a folder's names, so that they outlast a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _named(path: Path):
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
