@@ -118,25 +118,17 @@ class Block(nn.Module):
         self.layer_scale_2 = init.constant((dim,), "float32", LAYER_SCALE_INIT)
 
     def execute(self, x):
-        return self._add_mlp(self._add_attention(x))
+        x = self._add(x, self.norm1, self.attn, self.layer_scale_1, attention)
+        return self._add(x, self.norm2, self.mlp, self.layer_scale_2, feed_forward)
 
-    def _add_attention(self, x):
-        if not self.attn.is_one_operator:
-            return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
-        layers = self.attn.operands
-        scale, keep = self.layer_scale_1, self.drop_path.factors(x.shape[0])
+    def _add(self, x, norm, branch, scale, fused):
+        """x + s·branch(norm(x)), in the operator `fused` where the branch's layers are those that it computes."""
+        if not branch.is_one_operator:
+            return x + self.drop_path(scale * branch(norm(x)))
+        keep = self.drop_path.factors(x.shape[0])
         # Kept until they are needed, a block's maps would be most of what it needs at once.
-        out, mean, var = attention(x, self.norm1.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
-        self.norm1.update_running(mean, var, count=x.numel() // x.shape[-1])
-        return out
-
-    def _add_mlp(self, x):
-        if not self.mlp.is_one_operator:
-            return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
-        layers = self.mlp.operands
-        scale, keep = self.layer_scale_2, self.drop_path.factors(x.shape[0])
-        out, mean, var = feed_forward(x, self.norm2.as_operand(), *layers, scale, keep, recompute=is_checkpointed())
-        self.norm2.update_running(mean, var, count=x.numel() // x.shape[-1])
+        out, mean, var = fused(x, norm.as_operand(), *branch.operands, scale, keep, recompute=is_checkpointed())
+        norm.update_running(mean, var, count=x.numel() // x.shape[-1])
         return out
 
 

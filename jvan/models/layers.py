@@ -121,46 +121,36 @@ class LayerNorm(nn.Module):
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
-class DropPath(nn.Module):
-    """Drop a residual branch for whole samples in training, and scale the others by 1 / (1 - rate)."""
-
-    def __init__(self, rate: float):
-        if not 0 <= rate < 1:
-            raise ValueError(f"drop path rate is {rate}; it must be at least 0 and below 1")
-        self.rate = rate
-        self.is_train = True
-
-    def execute(self, x):
-        if not self.is_train or self.rate == 0:
-            return x
-        return x * self.factors(x.shape[0]).reshape((-1, *[1] * (x.ndim - 1)))
-
-    def factors(self, batch: int):
-        """What each sample's branch is to be multiplied by: (batch,)."""
-        if not self.is_train or self.rate == 0:
-            return jt.ones((batch,))
-        keep = 1 - self.rate
-        return draw(lambda: (jt.rand((batch,)) < keep).float32() / keep)
-
-
 class Dropout(nn.Module):
     """Drop single values in training, and scale the others by 1 / (1 - rate)."""
 
     def __init__(self, rate: float):
         if not 0 <= rate < 1:
-            raise ValueError(f"dropout rate is {rate}; it must be at least 0 and below 1")
+            raise ValueError(f"the rate of {type(self).__name__} is {rate}; it must be at least 0 and below 1")
         self.rate = rate
         self.is_train = True
-
-    def execute(self, x):
-        if not self.drops:
-            return x
-        keep = 1 - self.rate
-        return x * draw(lambda: jt.rand(x.shape) < keep) / keep
 
     @property
     def drops(self) -> bool:
         return self.is_train and self.rate > 0
+
+    def execute(self, x):
+        return x * self._factors(x.shape) if self.drops else x
+
+    def _factors(self, shape):
+        keep = 1 - self.rate
+        return draw(lambda: (jt.rand(shape) < keep).float32() / keep)
+
+
+class DropPath(Dropout):
+    """Drop a residual branch for whole samples in training, and scale the others by 1 / (1 - rate)."""
+
+    def execute(self, x):
+        return x * self.factors(x.shape[0]).reshape((-1, *[1] * (x.ndim - 1))) if self.drops else x
+
+    def factors(self, batch: int):
+        """What each sample's branch is to be multiplied by: (batch,)."""
+        return self._factors((batch,)) if self.drops else jt.ones((batch,))
 
 
 def _normal(shape, fan_out: int):

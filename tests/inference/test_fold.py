@@ -6,19 +6,15 @@ import numpy as np
 import pytest
 
 from jvan.inference.fold import BATCH_NORM_EPS, fold_block, fold_patch_embed
-from weights_convert.random_state import official_shapes, random_state, stream
+from tests.inference.random_network import random_tensors
+from weights_convert.random_state import official_shapes, stream
 
 CHANS, HIDDEN, SIDE = 4, 8, 6
 
 
 def tensors(prefix: str) -> dict[str, np.ndarray]:
     shapes = official_shapes((CHANS, 8, 8, 8), (1, 1, 1, 1), (2, 2, 2, 2))
-    state = random_state(shapes)
-    for name, shape in shapes.items():
-        if name.endswith("running_mean"):
-            state[name] = stream(name).standard_normal(shape)
-        elif name.endswith("running_var"):
-            state[name] = stream(name).uniform(0.5, 2, shape)
+    state = random_tensors(shapes)
     return {name[len(prefix) :]: np.float64(value) for name, value in state.items() if name.startswith(prefix)}
 
 

@@ -13,8 +13,9 @@ from jvan.models.loading import assign
 from jvan.models.van import VANFeatures
 from jvan.ops import _jit, feed_forward
 from jvan.variants import VANConfig, variant_config
+from tests.inference.random_network import random_tensors
 from tests.models.recorded import error, network, picture, recording, section
-from weights_convert.random_state import SMALL, positions, random_state, stream
+from weights_convert.random_state import SMALL, positions, stream
 
 BAR = 1e-5  # of the largest value
 WIDE = {"embed_dims": (32, 64, 40, 96), "depths": (1, 1, 2, 1), "mlp_ratios": (8, 4, 3, 2), "num_classes": 37}
@@ -24,13 +25,7 @@ def plain_network(config: VANConfig, **options):
     """Every tensor random, BatchNorm's statistics too."""
     model = build(config, **options)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    state = random_state(shapes)
-    for name, shape in shapes.items():
-        if name.endswith("running_mean"):
-            state[name] = stream(name).standard_normal(shape)
-        elif name.endswith("running_var"):
-            state[name] = stream(name).uniform(0.5, 2, shape)
-    assign(model, state)
+    assign(model, random_tensors(shapes))
     model.eval()
     return model
 
