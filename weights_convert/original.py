@@ -17,6 +17,15 @@ import torch
 from torch import nn
 
 
+def without_extensions(name: str, subpackages: tuple[str, ...]) -> None:
+    """Let modules of a package be imported without running its __init__, which wants other versions of torch."""
+    spec = importlib.util.find_spec(name)
+    for each in ("", *subpackages):
+        package = types.ModuleType(name + each)
+        package.__path__ = [spec.submodule_search_locations[0] + each.replace(".", "/")]
+        sys.modules[name + each] = package
+
+
 class DropPath(nn.Module):
     """timm's stochastic depth: in training a whole sample's branch is dropped, the others are scaled up."""
 

@@ -9,10 +9,8 @@ shares of many draws; each `…/quantiles` has the values at LEVELS of the cumul
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
-import sys
 import types
 from pathlib import Path
 
@@ -20,6 +18,8 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+
+from .original import without_extensions
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 DRAWS = 200_000
@@ -30,15 +30,6 @@ SIGNED = ("Rotate", "ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasi
           "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")  # fmt: skip
 FILTERED = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
 UNLEVELLED = ("AutoContrast", "Equalize", "Invert")
-
-
-def without_extensions(name: str, subpackages: tuple[str, ...]) -> None:
-    """Let modules of a package be imported without running its __init__, which wants other versions of torch."""
-    spec = importlib.util.find_spec(name)
-    for each in ("", *subpackages):
-        package = types.ModuleType(name + each)
-        package.__path__ = [spec.submodule_search_locations[0] + each.replace(".", "/")]
-        sys.modules[name + each] = package
 
 
 without_extensions("torchvision", ())
