@@ -22,11 +22,12 @@ struct PackedFeedForward {
     Affine norm;
     const float *into, *bias1, *taps, *bias;
 
-    PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, Scratch& scratch) {
+    // W₁ only where h is to be made.
+    PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, bool makes_h, Scratch& scratch) {
         const int64_t hidden = padded(map.hidden);
         norm = affine(in.mean, in.rstd, in.gamma, in.beta, map.chans, scratch, 0);
-        float *panels = scratch.get(4, hidden * map.chans), *packed = scratch.get(5, 9 * hidden);
-        pack_panels(in.w1, 1, map.chans, map.chans, map.hidden, nullptr, panels);
+        float *panels = scratch.get(4, makes_h ? hidden * map.chans : 0), *packed = scratch.get(5, 9 * hidden);
+        if (makes_h) pack_panels(in.w1, 1, map.chans, map.chans, map.hidden, nullptr, panels);
         pack_taps(in.taps, map.hidden, false, packed);
         bias1 = padded_copy(in.b1, map.hidden, scratch.get(6, hidden));
         bias = padded_copy(in.bias, map.hidden, scratch.get(7, hidden));
@@ -88,7 +89,7 @@ struct FeedForwardOut {
 // h: null, or where it is kept.
 inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
     static Scratch shared;
-    const PackedFeedForward weights(map, in, shared);
+    const PackedFeedForward weights(map, in, true, shared);
     const int64_t chans = map.chans, width = padded(chans), most = map.chunk();
     float* outof = shared.get(8, map.hidden * width);
     pack_panels(in.w2, 1, map.hidden, map.hidden, chans, nullptr, outof);

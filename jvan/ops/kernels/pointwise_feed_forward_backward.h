@@ -129,7 +129,7 @@ inline void sum_taps(const Partial& part, int64_t chans, float* dtaps, float* db
 inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
                                   const FeedForwardGradients& to) {
     static Scratch shared;
-    const PackedFeedForward weights(map, in, shared);
+    const PackedFeedForward weights(map, in, !h_kept, shared);
     const int64_t chans = map.chans, width = padded(chans), hidden = padded(map.hidden), most = map.chunk();
     float *back2 = shared.get(8, hidden * chans), *back1 = shared.get(9, map.hidden * width), *reversed = shared.get(10, 9 * hidden);
     pack_panels(in.w2, map.hidden, 1, chans, map.hidden, in.s, back2);
