@@ -11,7 +11,7 @@ from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
 _MAP = "jvan::FeedForward{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in5_shape0}"
-_PANEL = 32  # hidden channels that are kept together: a multiple of PANEL in the kernel
+_PANEL = 32  # hidden channels that are kept together, or a divisor of it: PANEL in the kernel, two vectors of 64 bytes or less
 _INPUT = "jvan::FeedForwardInput{" + ", ".join(f"in{i}_p" for i in range(13)) + "}"
 
 
