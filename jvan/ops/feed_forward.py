@@ -11,7 +11,7 @@ from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
 _MAP = "jvan::FeedForward{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in5_shape0}"
-_CHUNK = 64  # hidden channels that lie together; CHUNK in the kernel
+_PANEL = 32  # hidden channels that are kept together, or a divisor of it: PANEL in the kernel, two vectors of 64 bytes or less
 _INPUT = "jvan::FeedForwardInput{" + ", ".join(f"in{i}_p" for i in range(13)) + "}"
 
 
@@ -33,7 +33,7 @@ def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
 
 
 def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
-    """By `kernels/pointwise_feed_forward.h`: float32 on the CPU. Keeps x and fc1's output, or x alone."""
+    """By `kernels/pointwise_feed_forward.h` and its backward pass: float32 on the CPU. Keeps x and fc1's output, or x alone."""
     mean, var, rstd = norm.statistics(x)
     inputs = (x, norm.weight, norm.bias, *fc1, *dw, *fc2, scale)
     # Where no parameter learns, the map is not kept: most such networks run for their output alone.
@@ -48,7 +48,7 @@ class _FeedForward(jt.Function):
         self.constant = constant
         shapes = [x.shape]
         if not recompute:
-            shapes.append((-(-w1.shape[0] // _CHUNK), *x.shape[:3], _CHUNK))
+            shapes.append((-(-w1.shape[0] // _PANEL), *x.shape[:3], _PANEL))
         source = f"jvan::feed_forward({_MAP}, {_INPUT}, out0_p, {'nullptr' if recompute else 'out1_p'});"
         out, *self.hidden = run_kernel("pointwise_feed_forward.h", source, self.inputs, shapes)
         return out
@@ -59,7 +59,7 @@ class _FeedForward(jt.Function):
         outputs = ", ".join(f"out{i}_p" for i in range(9))
         kept = "in14_p" if hidden else "nullptr"
         dnormal, *products, dscale, sums = run_kernel(
-            "pointwise_feed_forward.h",
+            "pointwise_feed_forward_backward.h",
             f"jvan::feed_forward_backward({_MAP}, {_INPUT}, in13_p, {kept}, {{{outputs}}});",
             [*self.inputs, dout, *hidden],
             [x.shape, *(v.shape for v in layers), scale.shape, (2, x.shape[-1])],

@@ -11,7 +11,7 @@ from jvan.inference.optimize import InferenceVAN, optimize_for_inference
 from jvan.models import build
 from jvan.models.loading import assign
 from jvan.models.van import VANFeatures
-from jvan.ops import _jit, feed_forward
+from jvan.ops import _jit
 from jvan.variants import VANConfig, variant_config
 from tests.inference.random_network import random_tensors
 from tests.models.recorded import error, network, picture, recording, section
@@ -176,9 +176,7 @@ def test_a_middle_narrower_than_the_block(monkeypatch, dtype, bar):
             assert error(ours.numpy(), theirs.numpy()) <= bar
 
 
-@pytest.mark.parametrize(
-    "name, value", [("ROUNDED", plan.ROUNDED), ("BLOCK", plan.BLOCK), ("CHUNK", feed_forward._CHUNK)]
-)
+@pytest.mark.parametrize("name, value", [("ROUNDED", plan.ROUNDED), ("BLOCK", plan.BLOCK)])
 def test_numbers_that_the_kernels_have_too(name, value):
     text = "".join(path.read_text() for path in _jit.KERNELS.glob("*.h"))
     (found,) = set(re.findall(rf"constexpr int(?:64_t)? {name} = (\d+)", text))

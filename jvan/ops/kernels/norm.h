@@ -27,20 +27,23 @@ JVAN_INLINE vec apply(const Affine& norm, vec x, int64_t c) {
     return (x - load(norm.mean + c)) * load(norm.scale + c) + load(norm.shift + c);
 }
 
-// Strip to strip.
-inline void normalise(const Affine& norm, Rows x, int64_t rows, int64_t chans, float* to, int64_t pitch) {
-    for_each_vector(rows, chans, [&](int64_t i, int64_t c) { store(to + i * pitch + c, apply(norm, load(x.a + i * x.row + c), c)); });
+// Strip to strip, of which the second lies as Rows with `row` and `block`.
+inline void normalise(const Affine& norm, const Rows& x, int64_t rows, int64_t chans, float* to, int64_t row, int64_t block = PANEL) {
+    for_each_vector(rows, chans, [&](int64_t i, int64_t c) {
+        store(to + c / PANEL * block + i * row + c % PANEL, apply(norm, load(x.at(i, c)), c));
+    });
 }
 
 // sum[c] += Σ dy; product[c] += Σ dy·(x - mean)·rstd: what the gradients of a normalisation are made of.
 inline void add_norm_sums(const Affine& norm, Rows dy, Rows x, int64_t rows, int64_t chans, float* sum, float* product) {
     for (int64_t c = 0; c < chans; c += LANES) {
         const vec mean = load(norm.mean + c);
+        const float *grad = dy.at(0, c), *from = x.at(0, c);
         vec s[2] = {}, p[2] = {};
         for (int64_t i = 0; i < rows; i++) {
-            const vec g = load(dy.a + i * dy.row + c);
+            const vec g = load(grad + i * dy.row);
             s[i & 1] += g;
-            p[i & 1] += g * (load(x.a + i * x.row + c) - mean);
+            p[i & 1] += g * (load(from + i * x.row) - mean);
         }
         store(sum + c, load(sum + c) + (s[0] + s[1]));
         store(product + c, load(product + c) + (p[0] + p[1]) * load(norm.rstd + c));
@@ -198,7 +201,7 @@ inline void layer_norm_backward(int64_t rows, int64_t chans, const float* dy, co
 #pragma omp parallel
     {
         static thread_local Scratch own;
-        float* sums = own.zeros(0, 2 * chans);
+        float* sums = own.zeros(0, 2 * chans + PANEL);  // whole panels are read
         partial.is(sums);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {

@@ -44,12 +44,12 @@ inline void pointwise_backward(int64_t rows, int64_t depth, int64_t chans, const
             const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
             const Rows top = strip_of(dy + begin * chans, count, chans, own.get(3, strips.longest() * out_pitch));
             const Rows from = strip_of(x + begin * depth, count, depth, own.get(4, strips.longest() * pitch));
-            multiply_transposed(top, chans, from, width, count, sum, width);
+            multiply_transposed(top, chans, from, width, count, sums_of(sum, chans));
             add_columns(top, count, padded(chans), bias_sum);
             multiply(top, count, whole(panels, chans), width, Result(result, pitch));
             store_strip(dx + begin * depth, count, depth, [&](int64_t i, int64_t c) { return load(result + i * pitch + c); });
         }
-        part.sum(dw, chans, depth, width);
+        part.sum_panels(dw, chans, depth);
         part_bias.sum(db, 1, chans, 0);
     }
 }

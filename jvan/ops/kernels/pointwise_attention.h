@@ -115,8 +115,8 @@ inline void attention_out_backward(const Map& map, const float* dout, const floa
                 store(dv + j, d * g);
             });
             store_strip(du + at, count, chans, [&](int64_t i, int64_t c) { return load(dv + i * pitch + c); });
-            multiply_transposed({e, pitch}, chans, {gate, pitch}, width, count, sum3, width);
-            multiply_transposed({dgate, pitch}, chans, aa, width, count, sum2, width);
+            multiply_transposed({e, pitch}, chans, {gate, pitch}, width, count, sums_of(sum3, chans));
+            multiply_transposed({dgate, pitch}, chans, aa, width, count, sums_of(sum2, chans));
             add_columns({dgate, pitch}, count, width, sums + width);
             const Rows from = strip_of(x + at, count, chans, own.get(10, size));
             normalise(norm, from, count, width, gate, pitch);
@@ -133,8 +133,8 @@ inline void attention_out_backward(const Map& map, const float* dout, const floa
             multiply({dgate, pitch}, count, whole(back2, chans), width, Result(dv, pitch));
             store_strip(da + at, count, chans, [&](int64_t i, int64_t c) { return load(dv + i * pitch + c); });
         }
-        part2.sum(dw2, chans, chans, width);
-        part3.sum(dw3, chans, chans, width);
+        part2.sum_panels(dw2, chans, chans);
+        part3.sum_panels(dw3, chans, chans);
         part_sums.sum(db3, 1, chans, 0);
         part_sums.sum(db2, 1, chans, 0, width);
         part_sums.sum(ds, 1, chans, 0, 2 * width);
@@ -175,7 +175,7 @@ inline void attention_in_backward(const Map& map, const float* dout, const float
                 store(dp + i * pitch + c, d * gelu_derivative(load(before.a + i * before.row + c)));
             });
             normalise(norm, from, count, width, normal, pitch);
-            multiply_transposed({dp, pitch}, chans, {normal, pitch}, width, count, sum1, width);
+            multiply_transposed({dp, pitch}, chans, {normal, pitch}, width, count, sums_of(sum1, chans));
             add_columns({dp, pitch}, count, width, sums);
             multiply({dp, pitch}, count, whole(back, chans), width, Result(result, pitch));
             for_each_vector(count, width, [&](int64_t i, int64_t c) {
@@ -185,7 +185,7 @@ inline void attention_in_backward(const Map& map, const float* dout, const float
             add_norm_sums(norm, {result, pitch}, from, count, width, sums + width, sums + 2 * width);
             store_strip(dnormal + at, count, chans, [&](int64_t i, int64_t c) { return load(result + i * pitch + c); });
         }
-        part1.sum(dw1, chans, chans, width);
+        part1.sum_panels(dw1, chans, chans);
         part_sums.sum(db1, 1, chans, 0);
         part_sums.sum(norm_sums, 2, chans, width, width);
     }

@@ -84,10 +84,10 @@ inline void patch_weight_gradients(const Patches& p, const float* dy, const floa
             const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
             const Rows top = strip_of(dy + begin * chans, count, chans, own.get(3, strips.longest() * pitch_of(chans)));
             gather(p, x, begin, count, patches, pitch_of(depth));
-            multiply_transposed(top, chans, {patches, pitch_of(depth)}, width, count, sum, width);
+            multiply_transposed(top, chans, {patches, pitch_of(depth)}, width, count, sums_of(sum, chans));
             add_columns(top, count, padded(chans), bias_sum);
         }
-        part.sum(ordered, chans, depth, width);
+        part.sum_panels(ordered, chans, depth);
         part_bias.sum(db, 1, chans, 0);
 #pragma omp for schedule(static)
         for (int64_t o = 0; o < chans; o++)

@@ -68,61 +68,91 @@ inline void pack_panels(const float* from, int64_t k_step, int64_t n_step, int64
         }
 }
 
+// Rows of channels. In memory they follow one another, `row` floats apart, or they lie in panels of PANEL channels each,
+// `block` floats apart, so that whatever a product reads of them is one stream of whole cache lines.
 struct Rows {
-    const float* a;  // a(i, k) at a[i·row + k], transposed: a[i + k·row]
-    int64_t row;
+    const float* a;
+    int64_t row, block = PANEL;
+
+    const float* at(int64_t i, int64_t chan) const { return a + chan / PANEL * block + i * row + chan % PANEL; }
 };
 
+// Where a product goes: as Rows.
 struct Result {
     float* c;
-    int64_t row;
-    const float* bias;     // what the sums start from, PANEL-padded; null: 0
-    bool add;              // to what c holds
-    const int32_t* place;  // row i goes to row place[i] of c; null: to row i
+    int64_t row, block = PANEL;
+    const float* bias = nullptr;     // what the sums start from, PANEL-padded; null: 0
+    bool add = false;                // to what c holds
+    const int32_t* place = nullptr;  // row i goes to row place[i] of c; null: to row i
 
-    Result(float* c, int64_t row, const float* bias = nullptr, bool add = false, const int32_t* place = nullptr)
-        : c(c), row(row), bias(bias), add(add), place(place) {}
+    Result(float* c, int64_t row, const float* bias = nullptr, bool add = false) : c(c), row(row), bias(bias), add(add) {}
+    Result(float* c, int64_t row, int64_t block, const float* bias, bool add, const int32_t* place = nullptr)
+        : c(c), row(row), block(block), bias(bias), add(add), place(place) {}
 
-    float* at(int64_t i) const { return c + (place ? place[i] : i) * row; }
+    float* at(int64_t i, int64_t chan) const { return c + chan / PANEL * block + (place ? place[i] : i) * row; }
 };
 
-// c[0..M) × one panel (+)= a · b, where row k of b lies at b + k·b_row.
-template <int M, bool TRANSPOSED>
-void product_tile(Rows from, int64_t i, const float* b, int64_t b_row, int64_t depth, const Result& to, int64_t n) {
-    constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
-    const float* rows[GROUPS];
-    const int64_t step = from.row;
-    for (int g = 0; g < GROUPS; g++) rows[g] = TRANSPOSED ? from.a + i + 3 * g : from.a + (i + 3 * g) * step;
-    vec sum[M][2];
-    const vec start0 = to.bias ? load(to.bias + n) : vec{}, start1 = to.bias ? load(to.bias + n + LANES) : vec{};
-    for (int r = 0; r < M; r++) sum[r][0] = start0, sum[r][1] = start1;
+// sums[r] (+)= Σ over `depth` of a(r, k) · b(k); a(r, k) lies at rows[r / 3][k·k_step + (r % 3)·row], b(k) at b + k·b_row.
+template <int M>
+JVAN_INLINE void add_outer_products(const float* const* rows, int64_t row, int64_t k_step, const float* b, int64_t b_row,
+                                    int64_t depth, vec (&sum)[M][2]) {
     for (int64_t k = 0; k < depth; k++, b += b_row) {
         const vec b0 = load(b), b1 = load(b + LANES);
 #pragma GCC unroll 16
         for (int r = 0; r < M; r++) {
-            const float value = TRANSPOSED ? rows[0][k * step + r] : rows[r / 3][k + (r % 3) * step];
+            const float value = rows[r / 3][k * k_step + (r % 3) * row];
             sum[r][0] += value * b0;
             sum[r][1] += value * b1;
         }
     }
+}
+
+template <int M>
+JVAN_INLINE void store_sums(const vec (&sum)[M][2], const Result& to, int64_t i, int64_t n) {
     for (int r = 0; r < M; r++) {
-        float* c = to.at(i + r) + n;
+        float* c = to.at(i + r, n);
         store(c, to.add ? load(c) + sum[r][0] : sum[r][0]);
         store(c + LANES, to.add ? load(c + LANES) + sum[r][1] : sum[r][1]);
     }
 }
 
-template <bool TRANSPOSED>
-JVAN_INLINE void product_tiles(int rows, Rows from, int64_t i, const float* b, int64_t b_row, int64_t depth,
-                               const Result& to, int64_t n) {
-    switch (rows) {
-#define JVAN_TILE(M) \
-    case M: return product_tile<(M <= TALL ? M : 1), TRANSPOSED>(from, i, b, b_row, depth, to, n);
-        JVAN_TILE(1) JVAN_TILE(2) JVAN_TILE(3) JVAN_TILE(4) JVAN_TILE(5) JVAN_TILE(6)
-        JVAN_TILE(7) JVAN_TILE(8) JVAN_TILE(9) JVAN_TILE(10) JVAN_TILE(11) JVAN_TILE(12)
-#undef JVAN_TILE
+// Rows [i, i + M) and columns [n, n + PANEL) of c (+)= a · b, where b is one panel.
+template <int M>
+void product_tile(const Rows& from, int64_t i, const float* b, int64_t depth, const Result& to, int64_t n) {
+    constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
+    const float* rows[GROUPS];
+    for (int g = 0; g < GROUPS; g++) rows[g] = from.a + (i + 3 * g) * from.row;
+    vec sum[M][2];
+    const vec start0 = to.bias ? load(to.bias + n) : vec{}, start1 = to.bias ? load(to.bias + n + LANES) : vec{};
+    for (int r = 0; r < M; r++) sum[r][0] = start0, sum[r][1] = start1;
+    for (int64_t k = 0; k < depth; k += PANEL, b += PANEL * PANEL) {
+        add_outer_products<M>(rows, from.row, 1, b, PANEL, std::min<int64_t>(PANEL, depth - k), sum);
+        for (int g = 0; g < GROUPS; g++) rows[g] += from.block;
     }
+    store_sums<M>(sum, to, i, n);
 }
+
+// Rows [i, i + M), which are channels of x, and columns [n, n + PANEL) of c += xᵀ · y over `depth` rows of both.
+template <int M>
+void transposed_tile(const Rows& x, int64_t i, const Rows& y, int64_t depth, const Result& to, int64_t n) {
+    // These sums are of all weights, and a product of few rows: the third-level cache is slow without.
+    for (int r = 0; r < M; r++) __builtin_prefetch(to.at(i + r, n), 1), __builtin_prefetch(to.at(i + r, n) + LANES, 1);
+    const float* rows[(M + 2) / 3];
+    for (int g = 0; g < (M + 2) / 3; g++) rows[g] = x.at(0, i) + 3 * g;
+    vec sum[M][2] = {};
+    add_outer_products<M>(rows, 1, x.row, y.at(0, n), y.row, depth, sum);
+    store_sums<M>(sum, to, i, n);
+}
+
+// By number of rows; no tile has more than TALL, the tables are as long as they can be.
+#define JVAN_BY_ROWS(tile)                                                                                      \
+    {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<(TALL < 12 ? 6 : 7)>, tile<(TALL < 12 ? 6 : 8)>, \
+     tile<(TALL < 12 ? 6 : 9)>, tile<(TALL < 12 ? 6 : 10)>, tile<(TALL < 12 ? 6 : 11)>, tile<(TALL < 12 ? 6 : 12)>}
+typedef void (*ProductTile)(const Rows&, int64_t, const float*, int64_t, const Result&, int64_t);
+typedef void (*TransposedTile)(const Rows&, int64_t, const Rows&, int64_t, const Result&, int64_t);
+constexpr ProductTile product_tiles[] = JVAN_BY_ROWS(product_tile);
+constexpr TransposedTile transposed_tiles[] = JVAN_BY_ROWS(transposed_tile);
+#undef JVAN_BY_ROWS
 
 // Weights of `depth` × any number of columns, `step` floats from one panel to the next: more than depth · PANEL where
 // they are some rows of a deeper matrix.
@@ -138,31 +168,35 @@ inline Panels part(const float* packed, int64_t packed_depth, int64_t k0, int64_
 inline Panels whole(const float* packed, int64_t depth) { return part(packed, depth, 0, 0, depth); }
 
 // c (rows × columns) = bias + a (rows × depth) · b
-inline void multiply(Rows from, int64_t rows, const Panels& panels, int64_t columns, const Result& to) {
+inline void multiply(const Rows& from, int64_t rows, const Panels& panels, int64_t columns, const Result& to) {
     const float* b = panels.b;
     for (int64_t n = 0; n < columns; n += PANEL, b += panels.step)
-        evenly(rows, TALL, [&](int64_t i, int count) {
-            product_tiles<false>(count, from, i, b, PANEL, panels.depth, to, n);
-        });
+        evenly(rows, TALL, [&](int64_t i, int count) { product_tiles[count - 1](from, i, b, panels.depth, to, n); });
+}
+
+// Where Σ xᵀ · y is kept, x_chans × y_chans in panels, from row k0 on.
+inline Result sums_of(float* sums, int64_t x_chans, int64_t k0 = 0) {
+    return {sums + k0 * PANEL, PANEL, x_chans * PANEL, nullptr, true};
 }
 
 // c (x_chans × y_chans) += xᵀ · y over the rows of two strips: the gradient of a product's weights.
-inline void multiply_transposed(Rows x, int64_t x_chans, Rows y, int64_t y_chans, int64_t rows, float* c, int64_t c_row) {
-    const Result to(c, c_row, nullptr, true);
+inline void multiply_transposed(const Rows& x, int64_t x_chans, const Rows& y, int64_t y_chans, int64_t rows, const Result& to) {
+    const int64_t piece = x.block == PANEL ? x_chans : PANEL;  // a tile's channels lie together
     for (int64_t n = 0; n < y_chans; n += PANEL)
-        evenly(x_chans, TALL, [&](int64_t i, int count) {
-            product_tiles<true>(count, x, i, y.a + n, y.row, rows, to, n);
-        });
+        for (int64_t first = 0; first < x_chans; first += piece)
+            evenly(std::min(piece, x_chans - first), TALL,
+                   [&](int64_t i, int count) { transposed_tiles[count - 1](x, first + i, y, rows, to, n); });
 }
 
 // sums[c] += Σ over rows of a strip.
-inline void add_columns(Rows from, int64_t rows, int64_t chans, float* sums) {
+inline void add_columns(const Rows& from, int64_t rows, int64_t chans, float* sums) {
     for (int64_t c = 0; c < chans; c += LANES) {
+        const float* column = from.at(0, c);
         vec sum[4] = {};
         int64_t i = 0;
         for (; i + 4 <= rows; i += 4)
-            for (int k = 0; k < 4; k++) sum[k] += load(from.a + (i + k) * from.row + c);
-        for (; i < rows; i++) sum[0] += load(from.a + i * from.row + c);
+            for (int k = 0; k < 4; k++) sum[k] += load(column + (i + k) * from.row);
+        for (; i < rows; i++) sum[0] += load(column + i * from.row);
         store(sums + c, load(sums + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
     }
 }
@@ -222,18 +256,23 @@ struct Partial {
 
     void is(const float* mine) { parts[omp_get_thread_num()] = mine; }
 
-    // Called by all threads: to[i·chans + c] = Σ parts[offset + i·row + c].
-    void sum(float* to, int64_t rows, int64_t chans, int64_t row, int64_t offset = 0) const {
+    // Called by all threads: to (rows, chans) = Σ parts, which lie as Rows, `offset` floats from where each begins.
+    void sum(float* to, int64_t rows, int64_t chans, int64_t row, int64_t offset = 0, int64_t block = PANEL) const {
         const int threads = omp_get_num_threads();
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++)
-            for (int64_t c = 0; c < chans; c++) {
-                float total = 0;
-                for (int t = 0; t < threads; t++) total += parts[t][offset + i * row + c];
-                to[i * chans + c] = total;
+            for (int64_t c = 0; c < chans; c += PANEL) {
+                float total[PANEL] = {};
+                for (int t = 0; t < threads; t++) {
+                    const float* part = Rows{parts[t] + offset, row, block}.at(i, c);
+                    for (int64_t k = 0; k < PANEL; k++) total[k] += part[k];
+                }
+                std::copy(total, total + std::min<int64_t>(PANEL, chans - c), to + i * chans + c);
             }
     }
+    // Of sums that lie as sums_of says.
+    void sum_panels(float* to, int64_t rows, int64_t chans) const { sum(to, rows, chans, PANEL, 0, rows * PANEL); }
 };
 
 // Called by all threads: from dw = Σ e·vᵀ, db = Σ e and ds = Σ e·x̂, where out = … + s·(v·wᵀ + b + x̂), the gradients.

@@ -1,0 +1,218 @@
+// How the convolutional feed-forward cuts a batch, and its depthwise 3×3 convolution of some hidden channels.
+#pragma once
+
+# include "norm.h"
+
+namespace jvan {
+namespace {
+
+constexpr int64_t CHUNK = 128;           // hidden channels at a time
+constexpr int64_t BAND_PIXELS = 784;     // of a map at a time
+constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
+constexpr int ADJACENT = 7;              // output pixels of the depthwise convolution in registers
+
+struct FeedForward {
+    int64_t batch, height, width, chans, hidden;
+
+    int64_t pixels() const { return height * width; }
+    int64_t chunk() const { return std::min(CHUNK, padded(hidden)); }
+    // In all of h as it is kept, (panels, N, H, W, PANEL): where a row of panel k / PANEL begins.
+    int64_t kept(int64_t k, int64_t picture, int64_t row) const {
+        return ((k / PANEL * batch + picture) * pixels() + row * width) * PANEL;
+    }
+};
+
+// Rows [top, bottom) of a picture, with `halo` more where the picture has them.
+struct Band {
+    int64_t picture, top, bottom, height, width;
+
+    int64_t first(int64_t halo) const { return std::max<int64_t>(top - halo, 0); }
+    int64_t last(int64_t halo) const { return std::min(bottom + halo, height); }
+    int64_t rows(int64_t halo) const { return last(halo) - first(halo); }
+    int64_t pixels(int64_t halo) const { return rows(halo) * width; }
+    int64_t above(int64_t halo) const { return (top - first(halo)) * width; }
+    // Where the rows begin in an array (N, H, W).
+    int64_t at(int64_t halo) const { return (picture * height + first(halo)) * width; }
+};
+
+// How a batch is cut into bands, and these into groups, which share what is read of the weights.
+struct Bands {
+    const FeedForward& map;
+    int64_t per_picture, groups;
+
+    explicit Bands(const FeedForward& map) : map(map) {
+        const int64_t threads = omp_get_max_threads();
+        const int64_t most = std::max<int64_t>(BAND_PIXELS / map.width, 1);
+        per_picture = std::max((map.height + most - 1) / most, (threads + map.batch - 1) / map.batch);
+        per_picture = std::min(per_picture, map.height);
+        const int64_t floats = map.pixels() / per_picture * padded(map.chans);
+        const int64_t together = std::max<int64_t>(GROUP_FLOATS / std::max<int64_t>(floats, 1), 1);
+        groups = (count() + together - 1) / together;
+        groups = std::min((groups + threads - 1) / threads * threads, count());
+    }
+    int64_t count() const { return map.batch * per_picture; }
+    int64_t begin(int64_t group) const { return count() * group / groups; }
+    Band at(int64_t i) const {
+        const int64_t part = i % per_picture;
+        return {i / per_picture, map.height * part / per_picture, map.height * (part + 1) / per_picture, map.height, map.width};
+    }
+    // Of any group, with `halo` more rows around each band.
+    int64_t most_pixels(int64_t halo) const {
+        return (count() + groups - 1) / groups * ((map.height + per_picture - 1) / per_picture + 2 * halo) * map.width;
+    }
+};
+
+// The bands of one group.
+struct Group {
+    std::vector<Band> bands;
+    std::vector<int64_t> before[3];  // by halo: how many pixels lie before each band, and in all
+
+    Group(const Bands& all, int64_t group) {
+        for (int64_t i = all.begin(group); i < all.begin(group + 1); i++) bands.push_back(all.at(i));
+        for (int64_t halo = 0; halo < 3; halo++) {
+            before[halo].push_back(0);
+            for (const Band& band : bands) before[halo].push_back(before[halo].back() + band.pixels(halo));
+        }
+    }
+    int64_t count() const { return int64_t(bands.size()); }
+    int64_t pixels(int64_t halo) const { return before[halo].back(); }
+    // Calls f(pixels, and how many lie before them with halo1 and with halo2) for the bands' own, as one where none has a halo.
+    template <class F>
+    void each_run(int64_t halo1, int64_t halo2, F f) const {
+        if (pixels(2) == pixels(0)) return f(pixels(0), 0, 0);
+        for (int64_t b = 0; b < count(); b++)
+            f(bands[b].pixels(0), before[halo1][b] + bands[b].above(halo1), before[halo2][b] + bands[b].above(halo2));
+    }
+};
+
+// A panel of hidden channels of a band with a pixel of zeros around: pixel (y, x) at (y - first + 1, x + 1).
+struct Framed {
+    float* data;
+    int64_t width, first, rows;  // `rows` within the picture; data has two more, and two more columns
+
+    int64_t line() const { return (width + 2) * PANEL; }
+    int64_t floats() const { return (rows + 2) * line(); }
+    float* at(int64_t y, int64_t x) const { return data + (y - first + 1) * line() + (x + 1) * PANEL; }
+    void clear_frame() const {
+        std::fill(data, data + line() + PANEL, 0.0f);
+        for (int64_t y = first; y < first + rows - 1; y++) std::fill(at(y, width), at(y + 1, 0), 0.0f);
+        std::fill(at(first + rows - 1, width), data + floats(), 0.0f);
+    }
+    // Rows [begin, end) to an array without a frame, past the caches; or from it.
+    void write(int64_t begin, int64_t end, float* to) const {
+        const bool aligned = reinterpret_cast<uintptr_t>(to) % sizeof(vec) == 0;
+        for (int64_t y = begin; y < end; y++, to += width * PANEL) {
+            const float* from = at(y, 0);
+            for (int64_t i = 0; i < width * PANEL; i += LANES)
+                aligned ? store_past_caches(to + i, load(from + i)) : store(to + i, load(from + i));
+        }
+    }
+    void read(int64_t begin, int64_t end, const float* from) const {
+        for (int64_t y = begin; y < end; y++, from += width * PANEL) std::copy(from, from + width * PANEL, at(y, 0));
+    }
+};
+
+// Some hidden channels of a group's bands, each panel of each band in a frame of its own.
+struct Frames {
+    float* data;
+    const Group& group;
+    int64_t halo, block;
+
+    Frames(float* data, const Group& group, int64_t halo) : data(data), group(group), halo(halo), block(0) {
+        for (const Band& band : group.bands) block += Framed{data, band.width, 0, band.rows(halo)}.floats();
+    }
+    // Floats of one panel of any group.
+    static int64_t most(const Bands& bands, int64_t halo) {
+        return (bands.most_pixels(halo + 1) / bands.map.width) * (bands.map.width + 2) * PANEL;
+    }
+    // Calls f(frame, band's number, channel) for each panel of each band.
+    template <class F>
+    void each(int64_t chans, F f) const {
+        for (int64_t c = 0; c < chans; c += PANEL) {
+            float* at = data + c / PANEL * block;
+            for (int64_t b = 0; b < group.count(); b++) {
+                const Band& band = group.bands[b];
+                const Framed frame = {at, band.width, band.first(halo), band.rows(halo)};
+                f(frame, b, c);
+                at += frame.floats();
+            }
+        }
+    }
+    void clear(int64_t chans) const {
+        each(chans, [](const Framed& frame, int64_t, int64_t) { frame.clear_frame(); });
+    }
+    // Where the rows of a product with the group's pixels go.
+    const int32_t* places(std::vector<int32_t>& place) const {
+        place.resize(group.pixels(halo));
+        int32_t* to = place.data();
+        each(PANEL, [&](const Framed& frame, int64_t, int64_t) {
+            for (int64_t y = frame.first; y < frame.first + frame.rows; y++)
+                for (int64_t x = 0; x < frame.width; x++) *to++ = int32_t((frame.at(y, x) - data) / PANEL);
+        });
+        return place.data();
+    }
+};
+
+template <int COUNT>
+JVAN_INLINE void convolve_adjacent(const float* from, int64_t line, const vec (&taps)[9], vec start, float* to) {
+    vec sums[COUNT];
+#pragma GCC unroll 8
+    for (int t = 0; t < COUNT; t++) sums[t] = start;
+#pragma GCC unroll 4
+    for (int ky = 0; ky < 3; ky++)
+#pragma GCC unroll 16
+        for (int p = 0; p < COUNT + 2; p++) {
+            const vec value = load(from + ky * line + p * PANEL);
+#pragma GCC unroll 4
+            for (int kx = 0; kx < 3; kx++)
+                if (p - kx >= 0 && p - kx < COUNT) sums[p - kx] += taps[ky * 3 + kx] * value;
+        }
+#pragma GCC unroll 8
+    for (int t = 0; t < COUNT; t++) store(to + t * PANEL, sums[t]);
+}
+
+// Rows [begin, end) of the 3×3 convolution with taps (9, PANEL); `to` has no frame. bias may be null.
+inline void convolve(const Framed& from, const float* taps, const float* bias, int64_t begin, int64_t end, float* to) {
+    for (int64_t c = 0; c < PANEL; c += LANES) {
+        vec k[9];
+        for (int i = 0; i < 9; i++) k[i] = load(taps + i * PANEL + c);
+        const vec start = bias ? load(bias + c) : vec{};
+        for (int64_t y = begin; y < end; y++) {
+            const float* row = from.at(y - 1, -1) + c;
+            float* out = to + (y - begin) * from.width * PANEL + c;
+            int64_t x = 0;
+            for (; x + ADJACENT <= from.width; x += ADJACENT)
+                convolve_adjacent<ADJACENT>(row + x * PANEL, from.line(), k, start, out + x * PANEL);
+            for (; x < from.width; x++) convolve_adjacent<1>(row + x * PANEL, from.line(), k, start, out + x * PANEL);
+        }
+    }
+}
+
+// The gradients of the taps (9, PANEL) and of the bias (PANEL), which follow one another in `sums`, over rows [begin, end).
+inline void add_tap_gradients(const Framed& from, const Framed& top, int64_t begin, int64_t end, float* sums) {
+    for (int64_t c = 0; c < PANEL; c += LANES) {
+        vec k[10];
+        for (int i = 0; i < 10; i++) k[i] = load(sums + i * PANEL + c);
+        for (int64_t y = begin; y < end; y++) {
+            const float *row = from.at(y - 1, -1) + c, *grad = top.at(y, 0) + c;
+            for (int64_t x = 0; x < from.width; x++, row += PANEL, grad += PANEL) {
+                const vec g = load(grad);
+#pragma GCC unroll 16
+                for (int i = 0; i < 9; i++) k[i] += g * load(row + i / 3 * from.line() + i % 3 * PANEL);
+                k[9] += g;
+            }
+        }
+        for (int i = 0; i < 10; i++) store(sums + i * PANEL + c, k[i]);
+    }
+}
+
+// Taps (C, 1, 3, 3) as (panels, 9, PANEL), reversed or not, zeros past the last channel.
+inline void pack_taps(const float* weight, int64_t chans, bool reversed, float* to) {
+    for (int64_t first = 0; first < chans; first += PANEL)
+        for (int i = 0; i < 9; i++)
+            for (int64_t c = 0; c < PANEL; c++)
+                *to++ = first + c < chans ? weight[(first + c) * 9 + (reversed ? 8 - i : i)] : 0.0f;
+}
+
+}  // namespace
+}  // namespace jvan
