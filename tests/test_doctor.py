@@ -60,6 +60,7 @@ def test_everything_is_told(tmp_path):
         "disk",
         "oneDNN",
         "CUDA",
+        "GPU",
         "MPI",
         "torch",
     }
