@@ -8,7 +8,7 @@ import shutil
 import sys
 
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
-from .cuda import assemble, driver, find, parts
+from .cuda import driver, find, parts
 from .errors import JvanError
 
 LINE = "jvan: preparing {toolkit} for Jittor, once: a few seconds"
@@ -48,22 +48,22 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
     if toolkit is None:
         what, fix = faults[0] if faults else ("no nvcc that runs", WHEELS if takes >= (13, 0) else "")
         return _off(what, fix)
-    lacking = parts.without(parts.of_machine(toolkit))
+    why = parts.reasons(toolkit, archs)
+    lacking = parts.unused(toolkit, whole=bool(why))
     if lacking and by_user("conv_opt") and asked("conv_opt") in ("", "0"):
         return _off(f"conv_opt=0 asks for {', '.join(lacking)}, which {toolkit.name} lacks", "unset conv_opt")
     try:
-        home, why = home_for(toolkit, archs)
-        variables = assemble.settings(home)
+        home = home_for(toolkit, archs, whole=bool(why))
     except (JvanError, OSError) as error:
         return _off(str(error), "python -m jvan.doctor, once that is mended")
-    for variable, value in variables.items():
+    from .cuda.assemble import settings
+
+    for variable, value in settings(home).items():
         choose(variable, value)
-    notes = [
-        f"without {', '.join(lacking)}: Jittor's own convolutions are slow" if lacking else "",
-        _others(toolkits, toolkit),
-    ]
+    notes = [f"without {', '.join(lacking)}: Jittor's own convolutions are slow"] if lacking else []
+    notes += _others(toolkits, toolkit)
     what = f"{toolkit.name} " + (f"as {home}, since {', '.join(why)}" if why else "as it is")
-    return Finding("CUDA", MENDED if why else OK, "; ".join([what, *filter(None, notes)]))
+    return Finding("CUDA", MENDED if why else OK, "; ".join([what, *notes]))
 
 
 def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int]):
@@ -92,25 +92,29 @@ def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> t
     if missing:
         fix = "pip install " + " ".join(wheel for _, wheel in missing) if major > 12 else "install the whole toolkit"
         return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", fix
+    why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
+    if why:  # its headers lie among the system's, which cannot all be linked
+        return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
     return None
 
 
-def home_for(toolkit: find.Toolkit, archs: list[int]) -> tuple[str, list[str]]:
-    """(The assembled home, why Jittor needs more than the toolkit), made now if it is not there yet."""
-    why = parts.reasons(toolkit, archs)
-    folder = os.path.join(jittor_cache(), "jvan", assemble.key(toolkit, archs, whole=bool(why)))
-    if not assemble.is_home(folder):
+def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
+    """The folder of the assembled home, made now if it is not there yet. JvanError if nvcc fails; OSError."""
+    from .cuda.assemble import assemble, is_home, key
+
+    folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
+    if not is_home(folder):
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with locked(f"{folder}.lock"):
-            if not assemble.is_home(folder):  # another process may have been quicker
+            if not is_home(folder):  # another process may have been quicker
                 print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)
-                assemble.assemble(folder, toolkit, archs, whole=bool(why))
-    return folder, why
+                assemble(folder, toolkit, archs, whole)
+    return folder
 
 
-def _others(toolkits: list[find.Toolkit], taken: find.Toolkit) -> str:
+def _others(toolkits: list[find.Toolkit], taken: find.Toolkit) -> list[str]:
     others = [toolkit.name for toolkit in toolkits if toolkit is not taken]
-    return f"not taken: {', '.join(others)} (nvcc_path overrides)" if others else ""
+    return [f"not taken: {', '.join(others)} (nvcc_path overrides)"] if others else []
 
 
 def _users_choice(nvcc: str) -> Finding:

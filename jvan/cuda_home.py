@@ -59,9 +59,10 @@ def main(argv: list[str] | None = None) -> int:
 
     archs = sorted(set(options.arch or [gpu.arch for gpu in driver.gpus()]))
     toolkit = _toolkit(options.nvcc, driver.version(), archs)
-    home, why = _home(options.install, toolkit, archs)
+    why = parts.reasons(toolkit, archs)
+    home = _home(options.install, toolkit, archs, whole=bool(why))
     variables = {**_other_variables(), **assemble.settings(home)}
-    without = parts.without(parts.of_machine(toolkit))
+    without = parts.unused(toolkit, whole=bool(why))
     if options.json:
         document = {"home": home, "toolkit": toolkit._asdict(), "archs": archs, "why": why, "without": without}
         print(json.dumps({**document, "variables": variables}, indent=2))
@@ -90,21 +91,20 @@ def _toolkit(nvcc: str | None, takes: tuple[int, int] | None, archs: list[int]):
     return toolkit
 
 
-def _home(folder: str | None, toolkit, archs: list[int]) -> tuple[str, list[str]]:
+def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
     from ._boot_cuda import home_for
-    from .cuda import assemble, parts
+    from .cuda import assemble
     from .errors import JvanError
 
     if folder is None:
-        return home_for(toolkit, archs)
+        return home_for(toolkit, archs, whole)
     folder = os.path.abspath(folder)
     if shlex.quote(folder) != folder:
         raise JvanError(f"{folder}: Jittor's commands do not survive such a name; choose one of letters and digits")
     if os.path.lexists(folder) and not assemble.is_home(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise JvanError(f"{folder} holds something else; choose a new or empty folder")
-    why = parts.reasons(toolkit, archs)
-    assemble.assemble(folder, toolkit, archs, whole=bool(why))
-    return folder, why
+    assemble.assemble(folder, toolkit, archs, whole)
+    return folder
 
 
 def _other_variables() -> dict[str, str]:

@@ -91,7 +91,7 @@ def _fill(home: str, toolkit: Toolkit, archs: list[int], whole: bool) -> dict[st
         "use_cutlass": "0",  # no operator of Jittor's uses it, and it would be downloaded
         "use_nccl": "0",  # would be downloaded
     }
-    if of.without(machine if whole else of.of_toolkit(toolkit)):
+    if of.unused(toolkit, whole):
         variables["conv_opt"] = "1"  # Jittor's own mode without cuDNN, cuFFT and cuSPARSE
     return variables
 

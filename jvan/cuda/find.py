@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 MACHINE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "aarch64"
 USUAL = ("/usr/local/cuda/bin/nvcc", "/usr/local/cuda-*/bin/nvcc", "/opt/cuda/bin/nvcc", "/usr/bin/nvcc")
-PACKAGED = "/usr/bin/nvcc"  # Debian's and Ubuntu's; Jittor knows that its files lie under /usr
+PACKAGED, SYSTEMS = (
+    "/usr/bin/nvcc",
+    f"/usr/lib/{MACHINE}-linux-gnu",
+)  # Debian's, and where Jittor knows its libraries to lie
 
 
 class Toolkit(NamedTuple):
@@ -99,10 +102,9 @@ def wheels() -> list[tuple[str, int]]:
 def folders(toolkit: Toolkit) -> tuple[list[str], list[str]]:
     """(folders of headers, folders of libraries) in which Jittor itself looks when it is given this toolkit's nvcc."""
     targets = os.path.join(toolkit.home, "targets", f"{MACHINE}-linux")
-    packaged = [f"/usr/lib/{MACHINE}-linux-gnu"]
     includes = [os.path.join(toolkit.home, "include"), os.path.join(targets, "include")]
-    libraries = packaged if toolkit.nvcc == PACKAGED else [os.path.join(toolkit.home, "lib64")]
-    return includes, [*libraries, os.path.join(targets, "lib")]
+    first = SYSTEMS if toolkit.nvcc == PACKAGED else os.path.join(toolkit.home, "lib64")
+    return includes, [first, os.path.join(targets, "lib")]
 
 
 def more_folders(toolkit: Toolkit) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ import os
 import re
 from typing import NamedTuple
 
-from .find import MACHINE, Toolkit, folders, more_folders
+from .find import MACHINE, PACKAGED, Toolkit, folders, more_folders
 
 NEEDED = {  # without these the import of Jittor fails
     "the CUDA runtime": ("nvidia-cuda-runtime", ("cuda_runtime.h",), ("libcudart.so",)),
@@ -130,6 +130,14 @@ def without(parts: Parts) -> list[str]:
     ]
 
 
+def unused(toolkit: Toolkit, whole: bool) -> list[str]:
+    """Which of them Jittor goes without, given the assembled home, or given the toolkit as it is (`whole` False)."""
+    if whole:
+        return without(of_machine(toolkit))
+    stock = of_toolkit(toolkit)
+    return without(stock) or (["cuDNN"] if stock.cudnn > 8 else [])
+
+
 def _has(parts: Parts, headers, libraries) -> bool:
     return all(name in parts.headers for name in headers) and all(name in parts.libraries for name in libraries)
 
@@ -148,7 +156,7 @@ def reasons(toolkit: Toolkit, archs: list[int]) -> list[str]:
         found.append("npp.h is missing")
     if stock.cub >= 300000:
         found.append("CUB 3 has dropped names")
-    if not without(machine) and (without(stock) or stock.cudnn > 8):
+    if toolkit.nvcc != PACKAGED and not without(machine) and (without(stock) or stock.cudnn > 8):
         found.append("cuDNN 9 has changed" if machine.cudnn > 8 else "cuDNN lies elsewhere")
     if any(arch > newest_arch(toolkit) for arch in archs):
         found.append(f"Jittor compiles for sm_{newest_arch(toolkit)} at most")

@@ -14,7 +14,7 @@ import pytest
 
 from jvan import _boot_cuda
 from jvan._boot_common import BROKEN, MENDED, OK, SLOW
-from jvan.cuda import find
+from jvan.cuda import assemble, find, parts
 
 from .machines import fake_cudnn, fake_toolkit, fill_cuda, write
 
@@ -212,14 +212,14 @@ def test_two_at_once_make_one_home(home, gpu, monkeypatch):
     nvcc = fake_toolkit(home / "cuda", "13.0")
     put_on_path(nvcc)
     begun, go = threading.Event(), threading.Event()
-    assemble = _boot_cuda.assemble.assemble
+    fill = assemble._fill
 
-    def slowly(*arguments, **options):
+    def slowly(*arguments):
         begun.set()
         assert go.wait(30)
-        assemble(*arguments, **options)
+        return fill(*arguments)
 
-    monkeypatch.setattr(_boot_cuda.assemble, "assemble", slowly)
+    monkeypatch.setattr(assemble, "_fill", slowly)
     found = []
     workers = [threading.Thread(target=lambda: found.append(look())) for _ in range(3)]
     for worker in workers:
@@ -233,6 +233,25 @@ def test_two_at_once_make_one_home(home, gpu, monkeypatch):
     assert [finding.status for finding in found] == [MENDED] * 3 and len(calls(home / "cuda")) == 1
     names = [path.name for path in (home / ".cache/jittor/jvan").iterdir()]
     assert len(names) == 2 and not any(name.startswith(".") for name in names), "the home and its lock"
+
+
+@pytest.mark.parametrize(("cudnn", "archs"), [(8, [90]), (9, [90]), (8, [120])])
+def test_systems_package_is_never_taken_apart(home, gpu, monkeypatch, cudnn, archs):
+    """Its folder of headers is the system's: links to all of it would come before the compiler's own."""
+    gpu((13, 0), *archs)
+    nvcc = fake_toolkit(home / "usr", "12.0", cudnn=cudnn)
+    (home / "usr" / "lib64").rename(home / "lib")
+    monkeypatch.setattr(find, "PACKAGED", str(nvcc))
+    monkeypatch.setattr(parts, "PACKAGED", str(nvcc))
+    monkeypatch.setattr(find, "ask", lambda nvcc: find.Toolkit(nvcc, str(home / "usr"), (12, 0)))
+    monkeypatch.setattr(find, "SYSTEMS", str(home / "lib"))
+    put_on_path(nvcc)
+    finding = look()
+    if archs == [120]:
+        assert switched_off(finding) and "the system's package" in finding.what and "NVIDIA's own" in finding.fix
+        return
+    assert finding.status == OK and os.environ["nvcc_path"] == str(nvcc)
+    assert ("conv_opt" in os.environ) == ("without cuDNN" in finding.what) == (cudnn == 9)
 
 
 def test_driver_without_compiler_downloads_nothing(home, gpu):
