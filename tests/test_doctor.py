@@ -100,6 +100,13 @@ def test_jittor_that_does_not_start_is_status_1(tmp_path, body, expected):
     assert "\n" not in row["what"] and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("fault", "status"), [("", "ok"), ("the GPU computes wrong numbers (a sum)", "slow")])
+def test_gpu_is_tried(tmp_path, fault, status):
+    gpu = f"has_cuda = 1\nsys.modules['jvan.device'] = types.SimpleNamespace(cuda_fault=lambda: {fault!r})\n"
+    row = findings(examine(tmp_path, COMPUTES + gpu))["start"]
+    assert row["status"] == status and fault in row["what"] and ("and on the GPU" in row["what"]) == (not fault)
+
+
 def test_hopeless_machine_is_told_without_a_try(tmp_path):
     result = examine(tmp_path, PATH="/nowhere")
     rows = findings(result)

@@ -21,14 +21,18 @@ from .find import Toolkit, folders, show
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MANIFEST = "jvan-cuda.json"  # written last: a folder that holds it is a whole home
+LAYOUT = 1  # raised when this file makes something else of the same parts
 CUDNN_8 = ("ops_infer", "ops_train", "cnn_infer", "cnn_train")  # libraries that Jittor opens, merged in cuDNN 9
 
 
 def key(toolkit: Toolkit, archs: list[int], whole: bool) -> str:
-    """A name for the home that is made of exactly this: sizes and times of all files, and jvan's own sources."""
-    digest = hashlib.sha256(json.dumps([toolkit, archs, whole]).encode())
-    for source in sorted(_sources()):
-        with open(source, "rb") as file:
+    """A name for the home that is made of exactly this: sizes and times of the machine's files, contents of jvan's.
+
+    Jittor compiles everything anew, for minutes, when the name changes.
+    """
+    digest = hashlib.sha256(json.dumps([LAYOUT, toolkit, archs, whole]).encode())
+    for path in _own_files():
+        with open(path, "rb") as file:
             digest.update(file.read())
     machine = of.of_machine(toolkit)
     for path in (*machine.headers.values(), *machine.libraries.values()):
@@ -37,10 +41,11 @@ def key(toolkit: Toolkit, archs: list[int], whole: bool) -> str:
     return f"cuda-{show(toolkit.version)}-{digest.hexdigest()[:12]}"
 
 
-def _sources() -> list[str]:
-    kept = [os.path.join(folder, name) for part in ("shim", "transpose") for folder, _, names in
-            os.walk(os.path.join(HERE, part)) for name in names]  # fmt: skip
-    return [__file__, *kept]
+def _own_files() -> list[str]:
+    folders = [os.path.join(HERE, name) for name in ("shim", "transpose")]
+    return sorted(
+        os.path.join(place, name) for folder in folders for place, _, names in os.walk(folder) for name in names
+    )
 
 
 def is_home(folder: str) -> bool:
