@@ -81,6 +81,8 @@ def test_operators_are_tried_once(monkeypatch):
     for _ in range(3):
         device.use_device("auto")
     assert len(calls) == 1
+    jittor(monkeypatch).use_cuda = 0
+    assert device.cuda_fault() == "" and device.jt.flags.use_cuda == 0, "the trial leaves the device as it was"
 
 
 def test_unknown_device_is_refused():

@@ -107,7 +107,8 @@ def test_rest_of_a_toolkit_comes_from_wheels(home, gpu, monkeypatch):
     lib = pathlib.Path(os.environ["nvcc_path"]).parents[1] / "lib64"
     assert (lib / "libcublas.so").resolve() == site / "nvidia" / "cu13" / "lib" / "libcublas.so.1"
     assert (lib / "libcurand.so").resolve() == home / "cuda" / "lib64" / "libcurand.so.1", "the toolkit's own first"
-    assert (lib / "libcufft.so").read_text() == "" and "conv_opt" not in os.environ
+    assert (lib / "libcufft.so").read_text() == "" and not (lib / "libcufft.so.11").exists()
+    assert "conv_opt" not in os.environ
 
 
 def test_wheels_alone_are_a_toolkit(home, gpu, monkeypatch):
