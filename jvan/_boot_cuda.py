@@ -90,12 +90,21 @@ def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> t
         return f"{toolkit.name} does not compile for sm_{archs[0]} any more", "install a toolkit of CUDA 12"
     missing = parts.missing(parts.of_machine(toolkit), toolkit)
     if missing:
-        fix = "pip install " + " ".join(wheel for _, wheel in missing) if major > 12 else "install the whole toolkit"
-        return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", fix
+        return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", _wheels(toolkit, missing)
     why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
     if why:  # its headers lie among the system's, which cannot all be linked
         return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
     return None
+
+
+def _wheels(toolkit: find.Toolkit, missing: list[tuple[str, str]]) -> str:
+    if toolkit.version[0] < 13:
+        return "install the whole toolkit"
+    version = find.show(toolkit.version)  # the libraries of mathematics have versions of their own
+    own = ("nvidia-cuda", "nvidia-nvvm")
+    return "pip install " + " ".join(
+        f"'{wheel}=={version}.*'" if wheel.startswith(own) else wheel for _, wheel in missing
+    )
 
 
 def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:

@@ -158,7 +158,7 @@ def test_newest_that_the_driver_takes(home, gpu, takes, versions, taken):
             ("libcublas", "cccl"),
             ((13, 0), 90),
             "lacks cuBLAS, CUB",
-            "pip install nvidia-cublas nvidia-cuda-cccl",
+            "pip install nvidia-cublas 'nvidia-cuda-cccl==13.0.*'",
         ),
         ("12.4", ("curand.h",), ((12, 8), 90), "lacks cuRAND", "the whole toolkit"),
         ("12.4", (), ((12, 8),), "a driver, but no GPU (CUDA_VISIBLE_DEVICES is '')", ""),
