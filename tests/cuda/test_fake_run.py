@@ -1,6 +1,6 @@
 """Jittor built with CUDA 13 from NVIDIA's wheels, and driven on a runtime without a GPU: what compiles, links, loads and launches.
 
-It takes minutes and a gigabyte of wheels, so it runs where JVAN_CUDA_WHEELS names a folder with them, as .ci/run does.
+It takes minutes and a gigabyte of wheels, so it runs where JVAN_CUDA_WHEELS names a folder with them.
 """
 
 from __future__ import annotations
