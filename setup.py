@@ -5,6 +5,18 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "jvan" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+CUDA = ["cuda/shim/*", "cuda/shim/cub/*", "cuda/transpose/*"]  # headers, a script and a kernel, used as files
+# a compiler and libraries that fit each other, for machines with a driver for CUDA 13 and no toolkit; torch 2.11 brings
+# the same libraries. There are no such wheels for CUDA 12, whose nvcc is in the toolkit alone.
+CUDA13 = [
+    "nvidia-cuda-nvcc==13.0.*",
+    "nvidia-cuda-crt==13.0.*",
+    "nvidia-nvvm==13.0.*",
+    "nvidia-cuda-cccl==13.0.*",
+    "nvidia-cuda-runtime==13.0.*",
+    "nvidia-cublas==13.1.*",
+    "nvidia-curand==10.4.*",
+]
 
 setup(
     name="jvan",
@@ -15,7 +27,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     packages=find_packages(include=["jvan", "jvan.*"]),
-    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json", "ops/kernels/*.h"]},
+    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json", "ops/kernels/*.h", *CUDA]},
     install_requires=[
         "jittor>=1.3.11,<1.4",
         "numpy<2",  # Jittor 1.3 corrupts arrays with numpy 2, without a word
@@ -28,6 +40,7 @@ setup(
     extras_require={
         "test": ["pytest", "ruff>=0.17,<0.18"],
         "bench": ["torch", "onnx", "onnxruntime", "openvino"],
+        "cuda13": [f"{wheel}; sys_platform == 'linux'" for wheel in CUDA13],
         "plot": ["matplotlib"],
         "log": ["tensorboardX"],
     },

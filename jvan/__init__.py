@@ -22,6 +22,7 @@ _HOME = {
     "Prediction": "inference.predictor",
     "optimize_for_inference": "inference.optimize",
     "use_device": "device",
+    "use_cuda": "device",
     "JvanError": "errors",
     "CheckpointError": "errors",
     "PictureError": "errors",

@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": "turn a checkpoint into another format, or another project's names",
     "inspect": "show what a checkpoint holds, without running or believing it",
     "benchmark": "time it against PyTorch, ONNX Runtime, OpenVINO and plain Jittor",
+    "cuda-home": "make Jittor run with this machine's CUDA; the variables, for a shell",
     "doctor": "what this machine has, what was mended, what is still wrong",
 }
 
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 2 for an unknown one."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in COMMANDS:
-        return importlib.import_module(f"jvan.{argv[0]}").main(argv[1:])
+        return importlib.import_module(f"jvan.{argv[0].replace('-', '_')}").main(argv[1:])
     if argv and argv[0] == "--version":
         from jvan import __version__
 

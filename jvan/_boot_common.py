@@ -41,6 +41,11 @@ def choose(variable: str, value: str) -> bool:
     return True
 
 
+def chosen() -> dict[str, str]:
+    """Every variable that `choose` set and that still holds what it set."""
+    return {name: value for name, value in _chosen.items() if os.environ.get(name) == value}
+
+
 def leave(variable: str) -> None:
     """Take back what `choose` set, once its reason is gone."""
     if variable in os.environ and not by_user(variable):
@@ -99,3 +104,17 @@ def package_folder(name: str) -> str | None:
         return os.path.dirname(spec.origin)
     module = sys.modules.get(name)
     return os.path.dirname(module.__file__) if getattr(module, "__file__", None) else None
+
+
+@contextlib.contextmanager
+def locked(path: str):
+    """Hold the lock of this file while something is put beside it; Windows, where nothing is put, has none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(path, "w") as file:
+        with contextlib.suppress(OSError):  # some network file systems have no locks; the rename is atomic all the same
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,94 +1,183 @@
-"""Which nvcc Jittor would take, and whether its import survives that."""
+"""Which CUDA Jittor gets: a toolkit that suits it as it is, a home assembled for it, or none, with the reason."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 import shutil
+import sys
 
-from ._boot_common import MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave
+from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from .cuda import driver, find, parts
+from .errors import JvanError
 
-# in Jittor's order, after jtcuda (its own download) and nvcc on PATH
-USUAL_NVCC = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
-NEWEST_CUDA = 12
+LINE = "jvan: preparing {toolkit} for Jittor, once: a few seconds"
+WHEELS = "pip install 'jvan[cuda13]'"
+DOWN = "CPU only"
 
 
-def check_cuda(ask_driver: bool = False) -> Finding:
-    """Leave a whole toolkit on; switch off what would make the import fail, or start a download of gigabytes.
+def check_cuda(assembled: bool = False) -> Finding:
+    """Give Jittor the newest CUDA that the driver takes, or switch it off where the import would fail or download one.
 
-    `ask_driver` loads the driver's library, so it is for the moment before Jittor is imported: where a
-    toolkit meets no driver, Jittor's core ends the process.
+    The compilers and the driver are asked, and a home is assembled, only if `assembled`: at the moment when Jittor
+    is imported. Before, it is enough to protect a process that imports Jittor alone.
     """
     if by_user("nvcc_path"):
-        path = asked("nvcc_path")
-        return Finding(
-            "CUDA", OK, f"nvcc_path is set to {path}" if path else "switched off by an empty nvcc_path: CPU only"
-        )
-    smi = shutil.which("nvidia-smi") is not None  # Jittor asks it, and nothing else, before it takes jtcuda
+        return _users_choice(asked("nvcc_path"))
+    smi = shutil.which("nvidia-smi") is not None  # Jittor asks it, and nothing else, before it takes or gets jtcuda
     if smi and has_jtcuda():
         return Finding("CUDA", OK, "Jittor's own toolkit (jtcuda)")
-    found = [nvcc for nvcc in map(shutil.which, ("nvcc", *USUAL_NVCC)) if nvcc]
-    if not found:
-        return _driver_only() if smi else Finding("CUDA", OK, "no nvcc: CPU only")
-    nvcc = next((nvcc for nvcc in found if not lacks(nvcc)), None)
-    if nvcc is None:
-        fix = "for a GPU: install a whole CUDA 11 or 12 toolkit and set nvcc_path to its bin/nvcc"
-        return _off(f"{found[0]} {lacks(found[0])}", fix)
-    if ask_driver and not has_driver():
-        return _off(f"{nvcc} is whole, but there is no driver (libcuda.so.1)")
-    if nvcc == found[0]:
-        leave("nvcc_path")
-        return Finding("CUDA", OK, f"{nvcc} with its libcudart.so")
-    choose("nvcc_path", nvcc)
-    return Finding("CUDA", MENDED, f"{found[0]} {lacks(found[0])}; {nvcc} is whole and taken instead")
+    compilers = find.candidates()
+    if not compilers:
+        return _driver_only() if smi else Finding("CUDA", OK, f"no nvcc: {DOWN}")
+    takes = driver.version()
+    if takes is None:
+        return _off(f"{compilers[0]}, but no driver (libcuda.so.1)")
+    if not assembled:
+        return Finding("CUDA", OK, "a driver and a compiler; looked at when Jittor is imported")
+    gpus = driver.gpus()
+    if not gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return _off("a driver, but no GPU" + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else ""))
+    return _with_gpus(takes, sorted({gpu.arch for gpu in gpus}))
 
 
-def lacks(nvcc: str) -> str:
-    """What keeps Jittor from starting with this nvcc, or an empty string."""
-    library = cudart(nvcc)
-    if not os.path.isfile(library):
-        return f"has no {library}"
-    version = re.search(r"libcudart\.so\.(\d+)", os.path.realpath(library))
-    if version and int(version.group(1)) > NEWEST_CUDA:
-        return f"belongs to CUDA {version.group(1)}, whose headers Jittor 1.3.11 does not compile with"
-    return ""
+def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
+    toolkits = find.toolkits()
+    toolkit, faults = best(toolkits, takes, archs)
+    if toolkit is None:
+        what, fix = faults[0] if faults else ("no nvcc that runs", WHEELS if takes >= (13, 0) else "")
+        return _off(what, fix)
+    why = parts.reasons(toolkit, archs)
+    lacking = parts.unused(toolkit, whole=bool(why))
+    if lacking and by_user("conv_opt") and asked("conv_opt") in ("", "0"):
+        return _off(f"conv_opt=0 asks for {', '.join(lacking)}, which {toolkit.name} lacks", "unset conv_opt")
+    try:
+        home = home_for(toolkit, archs, whole=bool(why))
+    except (JvanError, OSError) as error:
+        return _off(str(error), "python -m jvan.doctor, once that is mended")
+    from .cuda.assemble import settings
+
+    for variable, value in settings(home).items():
+        choose(variable, value)
+    notes = [f"without {', '.join(lacking)}: Jittor's own convolutions are slow"] if lacking else []
+    notes += _others(toolkits, toolkit)
+    what = f"{toolkit.name} " + (f"as {home}, since {', '.join(why)}" if why else "as it is")
+    return Finding("CUDA", MENDED if why else OK, "; ".join([what, *notes]))
 
 
-def cudart(nvcc: str) -> str:
-    """Where Jittor loads libcudart.so from for this nvcc: links followed, wrapper scripts not."""
-    if nvcc == "/usr/bin/nvcc":  # Debian's package
-        return "/usr/lib/x86_64-linux-gnu/libcudart.so"
-    path = os.path.abspath(nvcc)
-    if os.path.islink(path):
-        path = os.path.realpath(path)
-    return os.path.abspath(os.path.join(os.path.dirname(path), "..", "lib64", "libcudart.so"))
+def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int]):
+    """(The newest whole toolkit that the driver takes, or None; [(what is wrong with the others, how to mend it)]).
+
+    A driver runs programs of its own major version, too, if they are newer: those are second choice.
+    """
+    whole, faults = [], []
+    for toolkit in toolkits:
+        fault = _fault(toolkit, takes, archs)
+        if fault:
+            faults.append(fault)
+        else:
+            whole.append(toolkit)
+    return max(whole, key=lambda row: (row.version <= takes, row.version), default=None), faults
+
+
+def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> tuple[str, str] | None:
+    major = toolkit.version[0]
+    if major > takes[0]:
+        what = f"{toolkit.name} needs a newer driver: this one takes CUDA {find.show(takes)}"
+        return what, f"install a driver for CUDA {major}, or a toolkit of CUDA {takes[0]}"
+    if archs and archs[0] < parts.oldest_arch(toolkit):
+        return f"{toolkit.name} does not compile for sm_{archs[0]} any more", "install a toolkit of CUDA 12"
+    missing = parts.missing(parts.of_machine(toolkit), toolkit)
+    if missing:
+        return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", _wheels(toolkit, missing)
+    why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
+    if why:  # its headers lie among the system's, which cannot all be linked
+        return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
+    return None
+
+
+def _wheels(toolkit: find.Toolkit, missing: list[tuple[str, str]]) -> str:
+    if toolkit.version[0] < 13:
+        return "install the whole toolkit"
+    version = find.show(toolkit.version)  # the libraries of mathematics have versions of their own
+    own = ("nvidia-cuda", "nvidia-nvvm")
+    return "pip install " + " ".join(
+        f"'{wheel}=={version}.*'" if wheel.startswith(own) else wheel for _, wheel in missing
+    )
+
+
+def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
+    """The folder of the assembled home, made now if it is not there yet. JvanError if nvcc fails; OSError."""
+    from .cuda.assemble import assemble, is_home, key
+
+    folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
+    if not is_home(folder):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        with locked(f"{folder}.lock"):
+            if not is_home(folder):  # another process may have been quicker
+                print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)
+                assemble(folder, toolkit, archs, whole)
+    return folder
+
+
+def _others(toolkits: list[find.Toolkit], taken: find.Toolkit) -> list[str]:
+    others = [toolkit.name for toolkit in toolkits if toolkit is not taken]
+    return [f"not taken: {', '.join(others)} (nvcc_path overrides)"] if others else []
+
+
+def _users_choice(nvcc: str) -> Finding:
+    if not nvcc:
+        return Finding("CUDA", OK, f"switched off by an empty nvcc_path: {DOWN}")
+    path = shutil.which(nvcc)
+    if path is None:
+        return Finding("CUDA", BROKEN, f"nvcc_path is set to {nvcc}, which cannot be run", "unset nvcc_path")
+    home = "/usr" if path == find.PACKAGED else os.path.dirname(os.path.dirname(os.path.realpath(path)))
+    toolkit = find.Toolkit(path, home, (0, 0))
+    stock, fix = parts.of_toolkit(toolkit), f'unset nvcc_path, or eval "$(jvan cuda-home --nvcc {nvcc})"'
+    if not os.path.isfile(parts.cudart(toolkit)):
+        return Finding("CUDA", BROKEN, f"nvcc_path is set to {nvcc}, beside which Jittor finds no libcudart.so", fix)
+    if "driver_types.h" in stock.headers and not stock.has_device_fields:
+        what = f"nvcc_path is set to {nvcc}, with whose headers Jittor 1.3.11 does not compile"
+        return Finding("CUDA", BROKEN, what, fix)
+    return Finding("CUDA", OK, f"nvcc_path is set to {nvcc}")
+
+
+def check_gpus() -> Finding:
+    """What the driver sees, and what Jittor cannot make of it."""
+    takes = driver.version()
+    if takes is None:
+        return Finding("GPU", OK, "no NVIDIA driver (libcuda.so.1)")
+    gpus = driver.gpus()
+    if not gpus:
+        return Finding(
+            "GPU", OK, f"a driver that takes CUDA {find.show(takes)}, and no GPU that it shows to this process"
+        )
+    what = [f"{', '.join(f'{gpu.name} (sm_{gpu.arch})' for gpu in gpus)}; the driver takes CUDA {find.show(takes)}"]
+    if len(gpus) > 1:
+        what.append("jvan uses the first; several at once (NCCL) are not supported")
+    newer = any(gpu.arch > parts.NEWEST_ARCHS[0][1] for gpu in gpus)
+    if newer:
+        what.append(
+            f"Jittor compiles for sm_{parts.NEWEST_ARCHS[0][1]} at most, so the driver translates its kernels, which nobody has tried"
+        )
+    return Finding("GPU", SLOW if newer else OK, "; ".join(what))
 
 
 def has_jtcuda() -> bool:
     """Whether Jittor has downloaded a toolkit of its own, whole."""
-    return any(
-        os.path.isfile(cudart(nvcc)) for nvcc in glob.glob(os.path.join(jittor_cache(), "jtcuda", "*", "bin", "nvcc"))
-    )
-
-
-def has_driver() -> bool:
-    import ctypes  # not needed where there is no toolkit
-
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
+    installed = glob.glob(os.path.join(glob.escape(jittor_cache()), "jtcuda", "*", "bin", "nvcc"))
+    return any(os.path.isfile(os.path.join(nvcc[: -len("bin/nvcc")], "lib64", "libcudart.so")) for nvcc in installed)
 
 
 def _off(why: str, fix: str = "") -> Finding:
     choose("nvcc_path", "")
-    return Finding("CUDA", MENDED, f"{why}: switched off, CPU only", fix)
+    return Finding("CUDA", MENDED, f"{why}: switched off, {DOWN}", fix)
 
 
 def _driver_only() -> Finding:
     # with a driver and no nvcc, Jittor's import downloads a toolkit from its own server, and fails where it cannot
     choose("nvcc_path", "")
-    fix = "for the GPU: python -m jittor_utils.install_cuda, or install the CUDA toolkit"
-    return Finding("CUDA", SLOW, "an NVIDIA driver but no nvcc: CPU only", fix)
+    takes = driver.version() or (0, 0)
+    fix = WHEELS if takes >= (13, 0) else "install a toolkit of CUDA 11 or 12, whole"
+    return Finding("CUDA", SLOW, f"an NVIDIA driver but no nvcc: {DOWN}", f"for the GPU: {fix}")

@@ -46,13 +46,12 @@ class Gate:
 
     def check(self) -> None:
         """Raise JittorUnavailable for the first thing that Jittor cannot start without."""
-        for check in FATAL:
+        for check in (*FATAL, lambda: check_cuda(assembled=True)):
             finding = check()
             if finding.status == BROKEN:
                 raise JittorUnavailable(
                     f"Jittor cannot start: {finding.name}: {finding.what}; to mend it: {finding.fix}"
                 )
-        check_cuda(ask_driver=True)
 
     def leave(self) -> None:
         with contextlib.suppress(ValueError):

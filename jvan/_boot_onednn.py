@@ -9,7 +9,7 @@ import shutil
 import struct
 import sys
 
-from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave
+from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave, locked
 
 WHEEL = "onednn-devel-cpu-gomp==2022.2.1"
 # Jittor's own archives; it unpacks one of them into <cache>/mkl and then looks for nothing else.
@@ -130,7 +130,7 @@ def put(source: tuple[str, str], place: str) -> None:
 
     mkl = os.path.dirname(place)
     os.makedirs(mkl, exist_ok=True)
-    with _locked(os.path.join(mkl, ".jvan-lock")):
+    with locked(os.path.join(mkl, ".jvan-lock")):
         if works(place):  # another process was quicker
             return
         # Jittor takes the first folder of mkl/ whose name begins with "dnnl": these must not
@@ -163,19 +163,6 @@ def _link(source: str, target: str) -> None:
         os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy(source, target)
-
-
-@contextlib.contextmanager
-def _locked(path: str):
-    try:
-        import fcntl
-    except ImportError:  # Windows, where nothing is put
-        yield
-        return
-    with open(path, "w") as file:
-        with contextlib.suppress(OSError):  # some network file systems have no locks; the rename is atomic all the same
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _wheel_fits() -> bool:

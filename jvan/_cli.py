@@ -58,7 +58,7 @@ def _restart(main, argv, error) -> None:
     print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
     if RESTARTED not in os.environ:
         os.environ[RESTARTED] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", f"jvan.{_name(main)}", *argv])
+        os.execv(sys.executable, [sys.executable, "-m", f"jvan.{_module(main)}", *argv])
 
 
 @contextlib.contextmanager
@@ -102,4 +102,8 @@ def add_device(parser) -> None:
 
 
 def _name(main) -> str:
+    return _module(main).replace("_", "-")
+
+
+def _module(main) -> str:
     return os.path.splitext(os.path.basename(main.__code__.co_filename))[0]

@@ -15,7 +15,7 @@ import threading
 
 from . import _bootstrap
 from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
-from ._boot_cuda import check_cuda
+from ._boot_cuda import check_cuda, check_gpus
 from ._boot_gate import FATAL
 from ._boot_python import check_jittor
 from ._cli import command
@@ -34,7 +34,8 @@ ok = (total, corner) == (3.0, 27.0)
 mkl = jt.compile_extern.mkl_ops is not None
 from jvan.ops._jit import arithmetic, why_not
 found = dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), bfloat16=why_not() or arithmetic("bfloat16"))
-print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), mpi=jt.mpi is not None)))
+from jvan.device import cuda_fault
+print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), fault=cuda_fault(), mpi=jt.mpi is not None)))
 """
 
 
@@ -65,7 +66,12 @@ def main(argv=None) -> int:
 def examine(timeout: float = 1800) -> list[Finding]:
     """Everything that is known before Jittor is started, then, unless that is already hopeless, how it starts."""
     mended = {finding.name: finding for finding in _bootstrap.prepare()}
-    now = [check() for check in (check_jittor, *FATAL)] + [check_cuda(ask_driver=True), check_mpi(), check_disk()]
+    now = [check() for check in (check_jittor, *FATAL)] + [
+        check_cuda(assembled=True),
+        check_gpus(),
+        check_mpi(),
+        check_disk(),
+    ]
     # what `import jvan` has just mended looks sound by now: its own finding says more
     findings = [mended.pop(finding.name) if _says_more(mended, finding) else finding for finding in now]
     findings += [finding for name, finding in mended.items() if name not in {row.name for row in findings}]
@@ -114,10 +120,13 @@ def check_start(timeout: float) -> Finding:
         )
     if not result["ok"]:
         return Finding("start", BROKEN, "Jittor starts but computes wrong numbers", "rm -r " + jittor_cache())
-    what = f"Jittor {result['version']} starts and computes on the CPU" + (", CUDA is there" if result["cuda"] else "")
+    what = f"Jittor {result['version']} starts and computes on the CPU" + (
+        " and on the GPU" if not result["fault"] else ""
+    )
     if not result["kernels"]:
         what += f"; bfloat16 inference: {result['bfloat16']}"
     slow = [*([] if result["mkl"] else ["without oneDNN"]), *([result["kernels"]] if result["kernels"] else [])]
+    slow += [result["fault"]] if result["cuda"] and result["fault"] else []
     return Finding("start", SLOW if slow else OK, "; ".join([what, *slow]))
 
 

@@ -60,6 +60,7 @@ def test_everything_is_told(tmp_path):
         "disk",
         "oneDNN",
         "CUDA",
+        "GPU",
         "MPI",
         "torch",
     }
@@ -97,6 +98,13 @@ def test_jittor_that_does_not_start_is_status_1(tmp_path, body, expected):
     row = findings(result)["start"]
     assert result.returncode == 1 and row["status"] == "broken" and expected in row["what"] and row["fix"]
     assert "\n" not in row["what"] and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("fault", "status"), [("", "ok"), ("the GPU computes wrong numbers (a sum)", "slow")])
+def test_gpu_is_tried(tmp_path, fault, status):
+    gpu = f"has_cuda = 1\nsys.modules['jvan.device'] = types.SimpleNamespace(cuda_fault=lambda: {fault!r})\n"
+    row = findings(examine(tmp_path, COMPUTES + gpu))["start"]
+    assert row["status"] == status and fault in row["what"] and ("and on the GPU" in row["what"]) == (not fault)
 
 
 def test_hopeless_machine_is_told_without_a_try(tmp_path):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from jvan import _boot_common, _boot_cuda
+from jvan import _boot_common
+from jvan.cuda import driver, find, parts
 
 from .machines import bare_path, fake_wheel
 
@@ -20,8 +21,24 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(os, "environ", {"HOME": str(folder), "PATH": str(tmp_path / "bin")})
     monkeypatch.setattr(_boot_common, "_chosen", {})
-    monkeypatch.setattr(_boot_cuda, "USUAL_NVCC", ())
+    monkeypatch.setattr(find, "USUAL", ())
+    monkeypatch.setattr(parts, "SYSTEM", ((), ()))
+    monkeypatch.setattr(driver, "version", lambda: None)
+    monkeypatch.setattr(driver, "gpus", list)
     return folder
+
+
+@pytest.fixture
+def gpu(home, monkeypatch):
+    """The same machine with a driver and GPUs, which the function that is returned chooses: the driver's CUDA, the architectures."""
+    monkeypatch.setattr(sys, "path", [*bare_path()])
+
+    def choose(takes=(13, 0), *archs):
+        monkeypatch.setattr(driver, "version", lambda: takes)
+        monkeypatch.setattr(driver, "gpus", lambda: [driver.Gpu(f"GPU of sm_{arch}", arch) for arch in archs])
+
+    choose((13, 0), 90)
+    return choose
 
 
 @pytest.fixture

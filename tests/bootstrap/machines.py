@@ -50,14 +50,62 @@ def fake_wheel(data: pathlib.Path, site: pathlib.Path, soname: str = "libdnnl.so
         write(info / "RECORD", "\n".join([*rows, f"{info.name}/METADATA,,", ""]))
 
 
-def fake_toolkit(folder: pathlib.Path, library: str | None = "libcudart.so") -> pathlib.Path:
-    """A CUDA toolkit; its nvcc. `library` None: a compiler without its run time; libcudart.so.13: that version's."""
-    nvcc = write(folder / "bin" / "nvcc", "#!/bin/sh\n", 0o755)
-    if library:
-        write(folder / "lib64" / library)
-        if library != "libcudart.so":
-            (folder / "lib64" / "libcudart.so").symlink_to(library)
+# answers what jvan asks, notes every other call beside itself, and writes an empty file where it is to compile
+NVCC = """#!/bin/sh
+case "$1" in
+--version) echo "Cuda compilation tools, release {version}, V{version}.99" ;;
+--dryrun) echo "#$ TOP={folder}/bin/.." ;;
+*)
+    echo "$@" >>'{folder}/calls'
+    while [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done ;;
+esac
+"""
+CUDA_HEADERS = {
+    "cuda_runtime.h": "", "cublas.h": "", "cublas_v2.h": "", "curand.h": "", "cufft.h": "", "cusparse.h": "", "crt/host_config.h": "",
+}  # fmt: skip
+CUDA_LIBRARIES = ("libcudart", "libcublas", "libcublasLt", "libcurand", "libcufft", "libcusparse")
+
+
+def fake_toolkit(folder: pathlib.Path, version: str = "12.4", lacks: tuple = (), cudnn: int = 8) -> pathlib.Path:
+    """A CUDA toolkit of empty files, laid out as NVIDIA's of that version, cuDNN in it; its nvcc. `lacks`: names left out."""
+    nvcc = write(folder / "bin" / "nvcc", NVCC.format(version=version, folder=folder), 0o755)
+    write(folder / "nvvm" / "bin" / "cicc")
+    fill_cuda(folder, "lib64", version, lacks)
+    for name in CUDA_LIBRARIES:
+        if (folder / "lib64" / f"{name}.so.1").exists():
+            (folder / "lib64" / f"{name}.so").symlink_to(f"{name}.so.1")
+    if cudnn:
+        fake_cudnn(folder, "lib64", cudnn)
+    if "npp.h" not in lacks:
+        write(folder / "include" / "npp.h")
     return nvcc
+
+
+def fill_cuda(folder: pathlib.Path, lib: str, version: str, lacks: tuple = ()) -> None:
+    """CUDA's headers and libraries, the latter with numbered names only, as in a wheel."""
+    new = int(version.split(".")[0]) > 12
+    fields = "char name[256]; int major;" + ("" if new else " int clockRate, computeMode;")
+    headers = {
+        **CUDA_HEADERS,
+        "driver_types.h": f"struct __device_builtin__ cudaDeviceProp\n{{\n    {fields}\n}};\n",
+        ("cccl/cub" if new else "cub") + "/version.cuh": f"#define CUB_VERSION {300001 if new else 200200}\n",
+    }
+    for name, text in headers.items():
+        if not any(name.startswith(gone) for gone in lacks):
+            write(folder / "include" / name, text)
+    for name in CUDA_LIBRARIES:
+        if name not in lacks:
+            write(folder / lib / f"{name}.so.1")
+
+
+def fake_cudnn(folder: pathlib.Path, lib: str, major: int) -> None:
+    write(folder / "include" / "cudnn.h", "// NVIDIA's\n")
+    write(folder / "include" / "cudnn_version.h", f"#define CUDNN_MAJOR {major}\n")
+    parts = ("", "_ops", "_cnn") if major > 8 else ("", "_ops_infer", "_ops_train", "_cnn_infer", "_cnn_train")
+    for part in parts:
+        write(folder / lib / f"libcudnn{part}.so.{major}")
+        if lib == "lib64":
+            (folder / lib / f"libcudnn{part}.so").symlink_to(f"libcudnn{part}.so.{major}")
 
 
 def fake_jittor(folder: pathlib.Path, body: str = "", numpy: str = "1.26.4", compiled: bool = True) -> pathlib.Path:

@@ -1,75 +1,326 @@
-"""An nvcc that breaks Jittor's import is switched off, a whole one left on."""
+"""Which CUDA is taken, left alone, adapted or switched off, and what is said of it; toolkits of empty files, drivers of a line."""
 
 # ruff: noqa: SIM112  (Jittor's variables are lower case)
 
 from __future__ import annotations
 
 import os
+import pathlib
+import shutil
+import sys
+import threading
 
 import pytest
 
 from jvan import _boot_cuda
-from jvan._boot_common import MENDED, OK, SLOW
+from jvan._boot_common import BROKEN, MENDED, OK, SLOW
+from jvan.cuda import assemble, find, parts
 
-from .machines import fake_toolkit, write
-
-
-def put_on_path(nvcc):
-    os.environ["PATH"] = str(nvcc.parent)
+from .machines import fake_cudnn, fake_toolkit, fill_cuda, write
 
 
-def test_whole_nvcc_is_left_on(home):
+def put_on_path(*compilers):
+    os.environ["PATH"] = os.pathsep.join(str(nvcc.parent) for nvcc in compilers)
+
+
+def look():
+    return _boot_cuda.check_cuda(assembled=True)
+
+
+def calls(toolkit):
+    """What was compiled with this toolkit."""
+    return (toolkit / "calls").read_text().splitlines() if (toolkit / "calls").exists() else []
+
+
+def switched_off(finding):
+    return finding.status == MENDED and os.environ["nvcc_path"] == "" and "CPU only" in finding.what
+
+
+def test_nothing_there_changes_nothing(home):
+    assert _boot_cuda.check_cuda().status == look().status == OK
+    assert not any(name in os.environ for name in ("nvcc_path", "use_cutt", "conv_opt"))
+
+
+def test_compiler_without_driver_is_switched_off_at_once(home):
     put_on_path(fake_toolkit(home / "cuda"))
-    assert _boot_cuda.check_cuda().status == OK
-    assert "nvcc_path" not in os.environ
+    assert switched_off(_boot_cuda.check_cuda()) and switched_off(look())
 
 
-@pytest.mark.parametrize("library", [None, "dangling", "libcudart.so.13.0.96"])
-def test_nvcc_that_breaks_the_import_is_switched_off(home, library):
-    nvcc = fake_toolkit(home / "cuda", None if library == "dangling" else library)
-    if library == "dangling":
-        (home / "cuda" / "lib64").mkdir()
-        (home / "cuda" / "lib64" / "libcudart.so").symlink_to("gone")
+def test_before_the_import_no_compiler_is_called(home, gpu):
+    nvcc = write(home / "cuda" / "bin" / "nvcc", f"#!/bin/sh\n: >{home}/called\n", 0o755)
     put_on_path(nvcc)
-    finding = _boot_cuda.check_cuda()
-    assert finding.status == MENDED and finding.fix and str(nvcc) in finding.what
-    assert os.environ["nvcc_path"] == ""
+    assert _boot_cuda.check_cuda().status == OK and "nvcc_path" not in os.environ
+    assert not (home / "called").exists()
+    assert switched_off(look()) and (home / "called").exists(), "an nvcc that says nothing is none"
 
 
-def test_link_to_nvcc_is_followed_and_wrapper_is_not(home):
-    real = fake_toolkit(home / "cuda", "libcudart.so.12")
-    link = home / "links" / "nvcc"
-    link.parent.mkdir()
-    link.symlink_to(real)
-    put_on_path(link)
-    assert _boot_cuda.check_cuda().status == OK
-    put_on_path(write(home / "wrapper" / "bin" / "nvcc", f'#!/bin/sh\nexec {real} "$@"\n', 0o755))
-    assert _boot_cuda.check_cuda().status == MENDED and os.environ["nvcc_path"] == ""
+def test_toolkit_that_suits_is_left_alone(home, gpu):
+    nvcc = fake_toolkit(home / "cuda")
+    put_on_path(nvcc)
+    finding = look()
+    assert finding.status == OK and finding.what == f"CUDA 12.4 at {home}/cuda as it is"
+    assert os.environ["nvcc_path"] == str(nvcc) and "conv_opt" not in os.environ
+    assert [os.environ[name] for name in ("use_cutt", "use_cutlass", "use_nccl")] == ["1", "0", "0"], "no download"
+    library = pathlib.Path(os.environ["cutt_lib_path"], "libcutt.so")
+    assert library.exists() and sorted(path.name for path in library.parents[2].iterdir()) == ["cutt", "jvan-cuda.json"]
 
 
-def test_packaged_nvcc_has_its_library_elsewhere():
-    assert _boot_cuda.cudart("/usr/bin/nvcc") == "/usr/lib/x86_64-linux-gnu/libcudart.so"
+@pytest.mark.parametrize("gone", [(), ("cufft.h",), ("libcusparse",)])
+def test_without_cudnn_jittor_is_told(home, gpu, gone):
+    put_on_path(fake_toolkit(home / "cuda", lacks=gone, cudnn=8 if gone else 0))
+    finding = look()
+    assert os.environ["conv_opt"] == "1"
+    assert f"without {'cuDNN' if not gone else 'cuFFT' if 'cufft.h' in gone else 'cuSPARSE'}" in finding.what
 
 
-def test_whole_toolkit_behind_a_broken_one_is_taken(home, monkeypatch):
-    put_on_path(fake_toolkit(home / "compiler-only", None))
-    whole = fake_toolkit(home / "cuda")
-    monkeypatch.setattr(_boot_cuda, "USUAL_NVCC", (str(home / "absent" / "nvcc"), str(whole)))
-    assert _boot_cuda.check_cuda().status == MENDED
-    assert os.environ["nvcc_path"] == str(whole)
+def test_new_cuda_is_adapted(home, gpu):
+    nvcc = fake_toolkit(home / "cuda", "13.0", ("npp.h",), cudnn=9)
+    put_on_path(nvcc)
+    finding = look()
+    made = pathlib.Path(os.environ["nvcc_path"]).parents[1]
+    assert finding.status == MENDED and str(made) in finding.what and "conv_opt" not in os.environ
+    for reason in ("cudaDeviceProp has changed", "npp.h is missing", "CUB 3", "cuDNN 9"):
+        assert reason in finding.what
+    assert made.parent == home / ".cache" / "jittor" / "jvan" and made.name.startswith("cuda-13.0-")
+    fields = (made / "include" / "driver_types.h").read_text()
+    assert "static const int computeMode = 0, clockRate = 1;" in fields and "int major;" in fields
+    for name in ("npp.h", "cub/cub.cuh", "cudnn.h"):
+        assert not (made / "include" / name).is_symlink() and (made / "include" / name).stat().st_size > 100
+    assert (made / "include" / "cudnn_as_it_is.h").read_text() == "// NVIDIA's\n", "what jvan's includes"
+    assert "clockRate" not in (home / "cuda" / "include" / "driver_types.h").read_text(), "NVIDIA's own stays"
+    for name in ("libcudart.so", "libcublas.so", "libcudnn_ops_infer.so", "libcudnn_cnn_train.so"):
+        assert (made / "lib64" / name).exists()
 
 
-@pytest.mark.parametrize("driver", [True, False])
-def test_toolkit_without_driver_is_switched_off_before_the_import(home, monkeypatch, driver):
-    put_on_path(fake_toolkit(home / "cuda"))
-    monkeypatch.setattr(_boot_cuda, "has_driver", lambda: driver)
-    _boot_cuda.check_cuda(ask_driver=True)
-    assert os.environ.get("nvcc_path") == (None if driver else "")
+def test_rest_of_a_toolkit_comes_from_wheels(home, gpu, monkeypatch):
+    """As on a machine with nvcc and torch: what torch brings fits CUDA 13, and lies beside leftovers of CUDA 12."""
+    nvcc = fake_toolkit(home / "cuda", "13.0", ("libcublas", "libcublasLt", "libcufft"), cudnn=0)
+    site = home / "site"
+    fill_cuda(site / "nvidia" / "cu13", "lib", "13.0")
+    fake_cudnn(site / "nvidia" / "cudnn", "lib", 9)
+    write(site / "nvidia_cudnn_cu13-9.19.dist-info" / "METADATA")
+    write(site / "nvidia" / "cufft" / "lib" / "libcufft.so.11", "CUDA 12's")
+    write(site / "nvidia_cufft_cu12-11.4.dist-info" / "METADATA")
+    monkeypatch.setattr(sys, "path", [str(site)])
+    put_on_path(nvcc)
+    assert look().status == MENDED
+    lib = pathlib.Path(os.environ["nvcc_path"]).parents[1] / "lib64"
+    assert (lib / "libcublas.so").resolve() == site / "nvidia" / "cu13" / "lib" / "libcublas.so.1"
+    assert (lib / "libcurand.so").resolve() == home / "cuda" / "lib64" / "libcurand.so.1", "the toolkit's own first"
+    assert (lib / "libcufft.so").read_text() == "" and not (lib / "libcufft.so.11").exists()
+    assert "conv_opt" not in os.environ
 
 
-def test_driver_without_toolkit_downloads_nothing(home):
+def test_wheels_alone_are_a_toolkit(home, gpu, monkeypatch):
+    wheel = home / "site" / "nvidia" / "cu13"
+    fake_toolkit(wheel, "13.0", cudnn=0)
+    (wheel / "lib64").rename(wheel / "lib")
+    monkeypatch.setattr(sys, "path", [str(home / "site")])
+    finding = look()
+    assert finding.status == MENDED and str(wheel) in finding.what and os.environ["conv_opt"] == "1"
+
+
+def test_wrapper_script_leads_to_the_real_one(home, gpu):
+    real = fake_toolkit(home / "cuda")
+    put_on_path(write(home / "wrapper" / "nvcc", f'#!/bin/sh\nexec {real} "$@"\n', 0o755))
+    assert look().status == OK and os.environ["nvcc_path"] == str(real)
+
+
+@pytest.mark.parametrize(
+    ("takes", "versions", "taken"),
+    [
+        ((13, 0), ("11.8", "12.4", "13.0"), "13.0"),
+        ((12, 6), ("11.8", "12.4", "13.0"), "12.4"),
+        ((12, 2), ("12.1", "12.8"), "12.1"),  # the driver may run 12.8's programs, and surely runs 12.1's
+        ((12, 2), ("11.8", "12.8"), "11.8"),
+        ((12, 2), ("12.8", "13.0"), "12.8"),
+        ((13, 1), ("13.1", "13.0"), "13.1"),
+    ],
+)
+def test_newest_that_the_driver_takes(home, gpu, takes, versions, taken):
+    gpu(takes, 90)
+    put_on_path(fake_toolkit(home / "cuda-first", versions[0]))
+    for version in versions[1:]:
+        fake_toolkit(home / f"cuda-{version}", version)
+    find.USUAL = (str(home / "cuda-*" / "bin" / "nvcc"),)
+    finding = look()
+    assert finding.what.startswith(f"CUDA {taken} at ") and "nvcc_path overrides" in finding.what
+    assert all(f"CUDA {version}" in finding.what for version in versions), "and says which were not"
+
+
+@pytest.mark.parametrize(
+    ("version", "lacks", "machine", "what", "fix"),
+    [
+        ("13.0", (), ((12, 8), 90), "needs a newer driver: this one takes CUDA 12.8", "a driver for CUDA 13"),
+        ("13.0", (), ((13, 0), 70), "does not compile for sm_70", "CUDA 12"),
+        (
+            "13.0",
+            ("libcublas", "cccl"),
+            ((13, 0), 90),
+            "lacks cuBLAS, CUB",
+            "pip install nvidia-cublas 'nvidia-cuda-cccl==13.0.*'",
+        ),
+        ("12.4", ("curand.h",), ((12, 8), 90), "lacks cuRAND", "the whole toolkit"),
+        ("12.4", (), ((12, 8),), "a driver, but no GPU (CUDA_VISIBLE_DEVICES is '')", ""),
+    ],
+)
+def test_what_cannot_work_is_switched_off_in_one_line(home, gpu, version, lacks, machine, what, fix):
+    gpu(*machine)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    put_on_path(fake_toolkit(home / "cuda", version, lacks))
+    finding = look()
+    assert switched_off(finding) and what in finding.what and fix in finding.fix
+    assert not list(home.glob(".cache/jittor/jvan/cuda*"))
+
+
+def test_whole_toolkit_behind_a_broken_one_is_taken(home, gpu):
+    put_on_path(fake_toolkit(home / "compiler-only", "12.8", ("libcudart", "libcublas")), fake_toolkit(home / "cuda"))
+    find.USUAL = (str(home / "cuda" / "bin" / "nvcc"),)
+    assert look().status == OK and os.environ["nvcc_path"] == str(home / "cuda" / "bin" / "nvcc")
+
+
+def test_compiler_that_fails_is_switched_off_and_leaves_nothing(home, gpu):
+    nvcc = fake_toolkit(home / "cuda", "13.0")
+    broken = nvcc.read_text().replace("*)\n", "*)\n    echo 'x.h(1): error: unsupported GNU version'; exit 1\n")
+    write(nvcc, broken, 0o755)
+    put_on_path(nvcc)
+    finding = look()
+    assert switched_off(finding) and "error: unsupported GNU version" in finding.what
+    assert [path.name for path in (home / ".cache/jittor/jvan").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_home_is_made_once_and_anew_when_its_parts_change(home, gpu):
+    nvcc = fake_toolkit(home / "cuda", "13.0")
+    put_on_path(nvcc)
+    look()
+    first = os.environ["nvcc_path"]
+    look()
+    assert os.environ["nvcc_path"] == first and len(calls(home / "cuda")) == 1
+    write(home / "cuda" / "lib64" / "libcublas.so.1", "an update")
+    look()
+    second = os.environ["nvcc_path"]
+    assert second != first and len(calls(home / "cuda")) == 2
+    gpu((13, 0), 80, 90)
+    look()
+    assert os.environ["nvcc_path"] not in (first, second)
+    assert all(f"code=sm_{arch}" in calls(home / "cuda")[-1] for arch in (80, 90))
+    shutil.rmtree(pathlib.Path(first).parents[1])
+    gpu((13, 0), 90)
+    assert look().status == MENDED
+
+
+def test_two_at_once_make_one_home(home, gpu, monkeypatch):
+    nvcc = fake_toolkit(home / "cuda", "13.0")
+    put_on_path(nvcc)
+    begun, go = threading.Event(), threading.Event()
+    fill = assemble._fill
+
+    def slowly(*arguments):
+        begun.set()
+        assert go.wait(30)
+        return fill(*arguments)
+
+    monkeypatch.setattr(assemble, "_fill", slowly)
+    found = []
+    workers = [threading.Thread(target=lambda: found.append(look())) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    assert begun.wait(30)
+    workers[0].join(0.3)
+    assert not found, "the others wait"
+    go.set()
+    for worker in workers:
+        worker.join(30)
+    assert [finding.status for finding in found] == [MENDED] * 3 and len(calls(home / "cuda")) == 1
+    names = [path.name for path in (home / ".cache/jittor/jvan").iterdir()]
+    assert len(names) == 2 and not any(name.startswith(".") for name in names), "the home and its lock"
+
+
+@pytest.mark.parametrize(("cudnn", "archs"), [(8, [90]), (9, [90]), (8, [120])])
+def test_systems_package_is_never_taken_apart(home, gpu, monkeypatch, cudnn, archs):
+    """Its folder of headers is the system's: links to all of it would come before the compiler's own."""
+    gpu((13, 0), *archs)
+    nvcc = fake_toolkit(home / "usr", "12.0", cudnn=cudnn)
+    (home / "usr" / "lib64").rename(home / "lib")
+    monkeypatch.setattr(find, "PACKAGED", str(nvcc))
+    monkeypatch.setattr(parts, "PACKAGED", str(nvcc))
+    monkeypatch.setattr(find, "ask", lambda nvcc: find.Toolkit(nvcc, str(home / "usr"), (12, 0)))
+    monkeypatch.setattr(find, "SYSTEMS", str(home / "lib"))
+    put_on_path(nvcc)
+    finding = look()
+    if archs == [120]:
+        assert switched_off(finding) and "the system's package" in finding.what and "NVIDIA's own" in finding.fix
+        return
+    assert finding.status == OK and os.environ["nvcc_path"] == str(nvcc)
+    assert ("conv_opt" in os.environ) == ("without cuDNN" in finding.what) == (cudnn == 9)
+
+
+def test_driver_without_compiler_downloads_nothing(home, gpu):
     put_on_path(write(home / "bin" / "nvidia-smi", "", 0o755))
-    finding = _boot_cuda.check_cuda()
-    assert (finding.status, os.environ["nvcc_path"]) == (SLOW, "") and "install_cuda" in finding.fix
+    finding = look()
+    assert (finding.status, os.environ["nvcc_path"]) == (SLOW, "") and "cuda13" in finding.fix
+    gpu((12, 4), 90)
+    assert "CUDA 11 or 12" in look().fix
     fake_toolkit(home / ".cache" / "jittor" / "jtcuda" / "cuda12.2_cudnn8_linux")
-    assert _boot_cuda.check_cuda().status == OK, "Jittor's own toolkit, once downloaded, is used"
+    assert look().status == OK, "Jittor's own toolkit, once downloaded, is used"
+
+
+def test_users_variables_are_kept(home, gpu):
+    os.environ.update(use_cutt="0", use_nccl="1")
+    put_on_path(fake_toolkit(home / "cuda", "13.0"))
+    assert look().status == MENDED and (os.environ["use_cutt"], os.environ["use_nccl"]) == ("0", "1")
+
+
+def test_users_wish_for_cudnn_cannot_be_met(home, gpu):
+    os.environ["conv_opt"] = "0"
+    put_on_path(fake_toolkit(home / "cuda", cudnn=0))
+    finding = look()
+    assert switched_off(finding) and "conv_opt=0 asks for cuDNN" in finding.what and finding.fix == "unset conv_opt"
+
+
+@pytest.mark.parametrize(
+    ("version", "lacks", "status", "what"),
+    [
+        ("12.4", (), OK, "nvcc_path is set to"),
+        ("13.0", (), BROKEN, "with whose headers Jittor 1.3.11 does not compile"),
+        ("12.4", ("libcudart",), BROKEN, "finds no libcudart.so"),
+    ],
+)
+def test_users_nvcc_is_kept_and_judged(home, gpu, version, lacks, status, what):
+    put_on_path(fake_toolkit(home / "other"))
+    nvcc = str(fake_toolkit(home / "cuda", version, lacks))
+    os.environ["nvcc_path"] = nvcc
+    for finding in (_boot_cuda.check_cuda(), look()):
+        assert finding.status == status and what in finding.what
+        assert (f"jvan cuda-home --nvcc {nvcc}" in finding.fix) == (status == BROKEN)
+    assert os.environ["nvcc_path"] == nvcc
+
+
+def test_users_nvcc_that_is_not_there(home, gpu):
+    os.environ["nvcc_path"] = "/nowhere/nvcc"
+    finding = look()
+    assert finding.status == BROKEN and finding.fix == "unset nvcc_path" and os.environ["nvcc_path"] == "/nowhere/nvcc"
+
+
+def test_home_made_by_jvan_suits_as_users_choice(home, gpu):
+    put_on_path(fake_toolkit(home / "cuda", "13.0"))
+    look()
+    made, _boot_cuda.choose.__globals__["_chosen"]["nvcc_path"] = os.environ["nvcc_path"], "something else"
+    finding = look()
+    assert finding.status == OK and finding.what == f"nvcc_path is set to {made}"
+
+
+@pytest.mark.parametrize(
+    ("takes", "archs", "status", "what"),
+    [
+        (None, (), OK, "no NVIDIA driver"),
+        ((13, 0), (), OK, "takes CUDA 13.0, and no GPU"),
+        ((13, 0), (90,), OK, "GPU of sm_90 (sm_90); the driver takes CUDA 13.0"),
+        ((12, 8), (90, 90), OK, "several at once (NCCL) are not supported"),
+        ((13, 0), (120,), SLOW, "Jittor compiles for sm_90 at most"),
+    ],
+)
+def test_gpus_are_told(home, gpu, takes, archs, status, what):
+    gpu(takes, *archs)
+    finding = _boot_cuda.check_gpus()
+    assert finding.status == status and what in finding.what

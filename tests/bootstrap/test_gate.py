@@ -80,6 +80,11 @@ def test_no_compiler_is_refused(tmp_path, stand_ins):
     assert run(tmp_path, PATH="/nowhere", cc_path=str(compiler)).returncode == 0
 
 
+def test_nvcc_that_cannot_work_is_refused(tmp_path, stand_ins):
+    line = refusal(run(tmp_path, nvcc_path="/nowhere/nvcc"))
+    assert "nvcc_path is set to /nowhere/nvcc" in line and line.endswith("to mend it: unset nvcc_path")
+
+
 def test_unwritable_cache_is_refused(tmp_path, stand_ins):
     home = write(tmp_path / "home", "no folder")
     line = refusal(run(tmp_path, HOME=str(home)))

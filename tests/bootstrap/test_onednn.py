@@ -185,7 +185,7 @@ def test_second_process_waits_and_then_has_nothing_to_do(home, wheel):
     place = home / PLACE
     place.parent.mkdir(parents=True)
     waiting = threading.Thread(target=_boot_onednn.check_onednn)
-    with _boot_onednn._locked(str(place.parent / ".jvan-lock")):
+    with _boot_common.locked(str(place.parent / ".jvan-lock")):
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive() and not place.exists()

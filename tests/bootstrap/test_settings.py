@@ -49,7 +49,7 @@ def test_damaged_config_is_told_and_stops_nothing(home, text):
 
 def test_what_the_user_set_is_kept_even_if_empty(home):
     os.environ.update(FIX_TORCH_ERROR="1", nvcc_path="", python_config_path="")
-    nvcc = fake_toolkit(home / "cuda", None)
+    nvcc = fake_toolkit(home / "cuda")
     os.environ["PATH"] = str(nvcc.parent)
     for check in (_bootstrap.check_torch, _boot_cuda.check_cuda, _boot_python.check_python_config):
         assert check().status == OK

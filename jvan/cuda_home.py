@@ -1,0 +1,122 @@
+"""`python -m jvan.cuda_home`: the CUDA that Jittor is given, as lines for a shell, or assembled in a folder of your own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+
+from ._cli import command
+
+EPILOG = """\
+`import jvan` does this by itself. The command is for what imports Jittor without jvan, and for images that are built
+where there is no GPU:
+
+    eval "$(jvan cuda-home)"
+    jvan cuda-home --install /opt/jittor-cuda --arch 80 90 > /etc/profile.d/jittor-cuda.sh
+
+It takes the newest whole toolkit that the driver runs, from PATH, CUDA_HOME, the usual places, or NVIDIA's wheels
+among Python's packages. Nothing is downloaded. docs/gpu.md says what is in the folder, and why.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jvan cuda-home",
+        description="Print the variables that make Jittor run with this machine's CUDA; assemble what it lacks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--install", metavar="DIR", help="assemble there, in place of an earlier one (default: the cache)"
+    )
+    parser.add_argument("--nvcc", metavar="FILE", help="the compiler of the toolkit to take (default: the newest)")
+    parser.add_argument(
+        "--arch",
+        type=_arch,
+        nargs="+",
+        metavar="N",
+        help="architectures, as 90 for sm_90 (default: of the GPUs in sight)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the lines for a shell")
+    return parser
+
+
+def _arch(text: str) -> int:
+    digits = text[3:] if text.startswith("sm_") else text
+    if not digits.isascii() or not digits.isdigit() or not 30 <= int(digits) <= 999:
+        raise argparse.ArgumentTypeError(f"{text!r} is no architecture such as 90")
+    return int(digits)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Print the variables; 1 where no CUDA here can be given to Jittor."""
+    options = _parser().parse_args(argv)
+    from .cuda import assemble, driver, parts
+
+    archs = sorted(set(options.arch or [gpu.arch for gpu in driver.gpus()]))
+    toolkit = _toolkit(options.nvcc, driver.version(), archs)
+    why = parts.reasons(toolkit, archs)
+    home = _home(options.install, toolkit, archs, whole=bool(why))
+    variables = {**_other_variables(), **assemble.settings(home)}
+    without = parts.unused(toolkit, whole=bool(why))
+    if options.json:
+        document = {"home": home, "toolkit": toolkit._asdict(), "archs": archs, "why": why, "without": without}
+        print(json.dumps({**document, "variables": variables}, indent=2))
+        return 0
+    _tell(f"{toolkit.name} " + (f"as {home}, since {', '.join(why)}" if why else "suits Jittor as it is"))
+    if without:
+        _tell(f"without {', '.join(without)}: Jittor's own convolutions are slow")
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _toolkit(nvcc: str | None, takes: tuple[int, int] | None, archs: list[int]):
+    from ._boot_cuda import best
+    from .cuda import find
+    from .errors import JvanError
+
+    chosen = [find.ask(os.path.abspath(nvcc))] if nvcc and os.access(nvcc, os.X_OK) else []
+    if nvcc and not any(chosen):
+        raise JvanError(f"{nvcc} is no nvcc that runs; name the bin/nvcc of a toolkit")
+    anything = (999, 0)  # without a driver, for the machine that it is built for
+    toolkit, faults = best(chosen or find.toolkits(), takes or anything, archs)
+    if toolkit is None:
+        what, fix = faults[0] if faults else ("no nvcc is here", "install a CUDA toolkit, or its wheels: docs/gpu.md")
+        raise JvanError(f"{what}; to mend it: {fix}")
+    return toolkit
+
+
+def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
+    from ._boot_cuda import home_for
+    from .cuda import assemble
+    from .errors import JvanError
+
+    if folder is None:
+        return home_for(toolkit, archs, whole)
+    folder = os.path.abspath(folder)
+    if shlex.quote(folder) != folder:
+        raise JvanError(f"{folder}: Jittor's commands do not survive such a name; choose one of letters and digits")
+    if os.path.lexists(folder) and not assemble.is_home(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise JvanError(f"{folder} holds something else; choose a new or empty folder")
+    assemble.assemble(folder, toolkit, archs, whole)
+    return folder
+
+
+def _other_variables() -> dict[str, str]:
+    """What jvan set for Jittor besides CUDA, so that the lines are enough by themselves."""
+    from ._boot_common import chosen
+
+    return {name: value for name, value in chosen().items() if name != "nvcc_path"}
+
+
+def _tell(message: str) -> None:
+    print(f"jvan cuda-home: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

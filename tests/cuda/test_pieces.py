@@ -1,0 +1,168 @@
+"""The pieces of a home by themselves: the transposition's arithmetic, the compiler script, the changed header, the driver's answers."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jvan.cuda
+from jvan.cuda import assemble, find
+from jvan.errors import JvanError
+
+CUDA = pathlib.Path(jvan.cuda.__file__).parent
+FAKE = pathlib.Path(__file__).parent / "fake"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# the kernels of cutt.cu with loops in place of blocks and threads
+HOST = """
+#include "permute.h"
+#include <cstdint>
+using namespace jvan;
+template <class Element> void move(const Permutation& p, const Element* input, Element* output) {
+    Element tile[TILE][TILE + 1];
+    long long x, y, from, to;
+    if (p.rows)
+        for (to = 0; to < p.elements; to++) output[to] = input[p.source(to)];
+    else
+        for (long long index = 0; index < p.tiles(); index++) {
+            p.locate(index, x, y, from, to);
+            for (int i = 0; i < TILE * STEP; i++) take(p, input, tile, x, y, from, i % TILE, i / TILE);
+            for (int i = 0; i < TILE * STEP; i++) give(p, output, tile, x, y, to, i % TILE, i / TILE);
+        }
+}
+extern "C" int permute(int rank, int* sizes, int* order, int bytes, void* input, void* output, int* rows, int* others) {
+    Permutation p;
+    if (!p.set(rank, sizes, order, bytes)) return 1;
+    *rows = p.rows;
+    *others = p.count;
+    if (bytes == 1) move(p, (uint8_t*)input, (uint8_t*)output);
+    else move(p, (uint32_t*)input, (uint32_t*)output);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("permute")
+    (folder / "host.cc").write_text(HOST)
+    command = [
+        "g++",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        f"-I{CUDA / 'transpose'}",
+        "host.cc",
+        "-o",
+        "host.so",
+    ]
+    subprocess.run(command, check=True, cwd=folder)
+    return ctypes.CDLL(str(folder / "host.so"))
+
+
+def permuted(library, array, axes):
+    """numpy's transpose by the library, whose sizes and axes are fastest first; whether whole rows moved; the axes besides the fastest."""
+    rank = array.ndim
+    sizes = (ctypes.c_int * rank)(*array.shape[::-1])
+    order = (ctypes.c_int * rank)(*(rank - 1 - axis for axis in axes[::-1]))
+    result = np.full([array.shape[axis] for axis in axes], 77, array.dtype)
+    rows, others = ctypes.c_int(), ctypes.c_int()
+    pointers = (array.ctypes.data_as(ctypes.c_void_p), result.ctypes.data_as(ctypes.c_void_p))
+    found = (ctypes.byref(rows), ctypes.byref(others))
+    assert library.permute(rank, sizes, order, array.itemsize, *pointers, *found) == 0
+    return result, bool(rows.value), others.value
+
+
+@pytest.mark.parametrize(
+    "shape", [(5,), (33, 70), (2, 3, 5), (1, 40, 1, 33), (3, 31, 32, 1), (2, 9, 4, 3, 34), (2, 1, 3, 2, 2, 5)]
+)
+def test_every_transposition_is_numpys(library, shape):
+    generator = np.random.default_rng(len(shape))
+    kinds = set()
+    for axes in itertools.permutations(range(len(shape))):
+        array = generator.integers(0, 2**32, shape, np.uint32)
+        result, rows, _ = permuted(library, array, axes)
+        np.testing.assert_array_equal(result, array.transpose(axes))
+        kinds.add(rows)
+    assert kinds == ({True} if len(shape) == 1 else {True, False}), "both kernels have had their turn"
+
+
+def test_bytes_and_neighbours(library):
+    array = np.random.default_rng(0).integers(0, 256, (6, 7, 8, 9), np.uint8)
+    for axes in ((0, 2, 3, 1), (0, 3, 1, 2), (2, 3, 0, 1)):  # neighbours that stay so
+        result, _, others = permuted(library, array, axes)
+        np.testing.assert_array_equal(result, array.transpose(axes))
+        assert others == (0 if axes[0] else 1), "neighbours are one axis"
+
+
+@pytest.mark.parametrize("order", [(0, 0), (0, 2), (-1, 0)])
+def test_what_is_no_permutation_is_refused(library, order):
+    pair = ctypes.c_int * 2
+    assert library.permute(2, pair(3, 4), pair(*order), 4, None, None, None, None) == 1
+    assert library.permute(17, (ctypes.c_int * 17)(), (ctypes.c_int * 17)(*range(17)), 4, None, None, None, None) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "archs", "given", "expected"),
+    [
+        (
+            (13, 0),
+            [90],
+            ["-std=c++14", "-code=sm_90", "a b", "*", "-x'"],
+            ["-std=c++17", "-code=sm_90", "a b", "*", "-x'"],
+        ),
+        ((12, 4), [90], ["-std=c++14"], ["-std=c++14"]),
+        ((13, 0), [90, 120], ["-arch=compute_90", "-code=sm_90"], ["-arch=compute_90", "-code=sm_90,compute_90"]),
+        ((11, 4), [90], ["-code=sm_86"], ["-code=sm_86,compute_86"]),
+        ((13, 0), [120], [], []),
+    ],
+)
+def test_compiler_script(tmp_path, version, archs, given, expected):
+    real = tmp_path / "real nvcc"
+    real.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 3\n")
+    real.chmod(0o755)
+    assemble._write_compiler(str(tmp_path), find.Toolkit(str(real), str(tmp_path), version), archs)
+    result = subprocess.run([tmp_path / "bin" / "nvcc", *given], capture_output=True, text=True)
+    assert result.stdout == "".join(f"{word}\n" for word in expected or [""]) and result.returncode == 3
+
+
+def test_header_is_changed_at_one_place():
+    text = "struct other\n{\n    int a;\n};\n/** of cudaDeviceProp */\nstruct cudaDeviceProp\n{\n    int major;\n};\nint after;\n"
+    changed = assemble.with_device_fields(text)
+    added = [line for line in changed.splitlines() if line not in text.splitlines()]
+    assert len(added) == 3 and "".join(f"{line}\n" for line in changed.splitlines() if line not in added) == text
+    assert changed.index("major") < changed.index("clockRate") < changed.index("};\nint after")
+    with pytest.raises(JvanError, match="no struct cudaDeviceProp"):
+        assemble.with_device_fields("struct cudaDeviceProp;")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("driver")
+    command = ["g++", "-shared", "-fPIC", str(FAKE / "driver.cc"), "-o", str(folder / "libcuda.so.1")]
+    subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("version", "archs", "expected"),
+    [
+        ("13000", "90", "(13, 0) [('fake GPU 0', 90)]"),
+        ("12080", "86 120", "(12, 8) [('fake GPU 0', 86), ('fake GPU 1', 120)]"),
+        ("13010", "", "(13, 1) []"),
+    ],
+)
+def test_driver_is_asked(driver, version, archs, expected):
+    code = "from jvan.cuda import driver\nprint(driver.version(), [tuple(gpu) for gpu in driver.gpus()])"
+    surroundings = {"LD_LIBRARY_PATH": str(driver), "FAKE_CUDA": version, "FAKE_ARCHS": archs, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-S", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"], **surroundings})
+    assert (result.stdout, result.stderr) == (f"{expected}\n", "")

@@ -1,0 +1,116 @@
+"""`jvan cuda-home`: the variables for a shell, a home in a folder of one's own; with toolkits of empty files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from jvan import _boot_common
+from jvan.cuda import assemble, driver
+from jvan.cuda_home import main
+
+from .bootstrap.conftest import gpu, home  # noqa: F401
+from .bootstrap.machines import fake_toolkit, write
+
+
+@pytest.fixture
+def toolkit(home):  # noqa: F811
+    """A toolkit of CUDA 13 on PATH."""
+    nvcc = fake_toolkit(home / "cuda", "13.0", cudnn=0)
+    os.environ["PATH"] = str(nvcc.parent)
+    return home / "cuda"
+
+
+def variables(text):
+    """What a shell makes of the lines."""
+    script = (
+        text + '\nfor name in nvcc_path use_cutt cutt_lib_path conv_opt FIX_TORCH_ERROR; do eval "echo \\$$name"; done'
+    )
+    result = subprocess.run(["/bin/sh", "-euc", script], capture_output=True, text=True, env={}, check=True)
+    return result.stdout.splitlines()
+
+
+def test_lines_are_for_a_shell(home, gpu, toolkit, capsys):  # noqa: F811
+    _boot_common.choose("FIX_TORCH_ERROR", "0")
+    assert main([]) == 0
+    output = capsys.readouterr()
+    nvcc, use_cutt, cutt, conv_opt, torch = variables(output.out)
+    made = os.path.dirname(os.path.dirname(nvcc))
+    assert os.access(nvcc, os.X_OK) and made.startswith(str(home / ".cache")) and cutt == f"{made}/cutt/lib"
+    assert (use_cutt, conv_opt, torch) == ("1", "1", "0")
+    assert "jvan cuda-home: CUDA 13.0" in output.err and "without cuDNN" in output.err
+    assert "nvcc_path" not in os.environ, "printed, not set"
+
+
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "an earlier home"])
+def test_install_needs_no_gpu(home, toolkit, capsys, tmp_path, monkeypatch, before):  # noqa: F811
+    target = tmp_path / "opt" / "cuda"
+    if before != "nothing":
+        target.mkdir(parents=True)
+    if before == "an earlier home":
+        write(target / assemble.MANIFEST, "{}")
+        write(target / "left over")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--install", "opt/cuda", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["home"] == str(target) and document["archs"] == [] and document["toolkit"]["version"] == [13, 0]
+    assert document["variables"]["nvcc_path"] == str(target / "bin" / "nvcc") and document["why"]
+    assert sorted(os.listdir(target)) == ["bin", "cutt", "include", assemble.MANIFEST, "lib64"]
+    assert "-arch=all-major" in (toolkit / "calls").read_text()
+    assert sorted(os.listdir(tmp_path / "opt")) == ["cuda"]
+
+
+def test_architectures_can_be_named(home, toolkit, tmp_path, capsys):  # noqa: F811
+    assert main(["--install", str(tmp_path / "it"), "--arch", "80", "sm_120", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["archs"] == [80, 120]
+    compiled = (toolkit / "calls").read_text()
+    assert "code=sm_80" in compiled and "code=sm_90" in compiled and "code=compute_90" in compiled
+    with pytest.raises(SystemExit) as end:
+        main(["--arch", "hopper"])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["holds something", "a file", "with a space"])
+def test_folder_that_does_not_suit_is_refused(home, toolkit, tmp_path, capsys, name):  # noqa: F811
+    target = tmp_path / name.replace(" ", "_" if name != "with a space" else " ")
+    if name != "with a space":
+        write(target / "mine" if name == "holds something" else target, "precious")
+    assert main(["--install", str(target)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jvan cuda-home: {target}") and error.count("\n") == 1
+    assert name == "with a space" or "precious" in (target / "mine" if target.is_dir() else target).read_text()
+    assert not (toolkit / "calls").exists()
+
+
+def test_failing_compiler_leaves_the_earlier_home(home, toolkit, tmp_path, capsys):  # noqa: F811
+    target = tmp_path / "it"
+    assert main(["--install", str(target)]) == 0
+    before = sorted(target.rglob("*"))
+    nvcc = toolkit / "bin" / "nvcc"
+    write(nvcc, nvcc.read_text().replace("*)\n", "*)\n    echo 'fatal: no luck'; exit 1\n"), 0o755)
+    capsys.readouterr()
+    assert main(["--install", str(target)]) == 1
+    assert "does not compile: fatal: no luck" in capsys.readouterr().err
+    assert sorted(target.rglob("*")) == before and os.listdir(tmp_path).count("it") == 1
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".jvan")]
+
+
+def test_named_compiler_overrides(home, toolkit, capsys, monkeypatch):  # noqa: F811
+    other = fake_toolkit(home / "older", "12.4")
+    monkeypatch.setattr(driver, "version", lambda: (13, 0))
+    assert main(["--nvcc", str(other), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["variables"]["nvcc_path"] == str(other) and document["why"] == []
+    assert main(["--nvcc", str(home / "absent")]) == 1
+    assert "no nvcc that runs" in capsys.readouterr().err
+
+
+def test_nothing_to_take_is_one_line(home, capsys):  # noqa: F811
+    assert main([]) == 1
+    assert (
+        capsys.readouterr().err
+        == "jvan cuda-home: no nvcc is here; to mend it: install a CUDA toolkit, or its wheels: docs/gpu.md\n"
+    )
