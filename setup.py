@@ -27,7 +27,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     packages=find_packages(include=["jvan", "jvan.*"]),
-    package_data={"jvan": ["py.typed", "assets/*", "checkpoints/*.json", "ops/kernels/*.h", *CUDA]},
+    package_data={
+        "jvan": [
+            "py.typed",
+            "assets/*",
+            "checkpoints/*.json",
+            "ops/kernels/*.h",
+            "ops/cuda/*.cuh",
+            "ops/cuda/*.h",
+            *CUDA,
+        ]
+    },
     install_requires=[
         "jittor>=1.3.11,<1.4",
         "numpy<2",  # Jittor 1.3 corrupts arrays with numpy 2, without a word

@@ -1,4 +1,4 @@
-"""Compiles the C++ kernels of `kernels/` on first use and runs them: the only caller of Jittor's code operator.
+"""Compiles the kernels of `kernels/` (C++) and `cuda/` on first use and runs them: the only caller of Jittor's code operator.
 
 A kernel is a header. Jittor keeps a compiled operator under the text of its source and the number and
 types of its inputs and outputs, so numbers travel at run time (in shapes and `numbers`), and one
@@ -18,6 +18,7 @@ from pathlib import Path
 import jittor as jt
 
 KERNELS = Path(__file__).parent / "kernels"
+CUDA_KERNELS = Path(__file__).parent / "cuda"
 SWITCH = "JVAN_KERNELS"
 
 # Bytes of a vector, 16, 32 or 64; None lets the header choose the processor's.
@@ -43,8 +44,26 @@ def run_kernel(header, source, inputs, shapes, numbers=None, dtype="float32"):
     )
 
 
+def run_cuda_kernel(header, source, inputs, shapes, dtypes, numbers=None):
+    """The same for `source` in CUDA C++, which launches what cuda/<header> declares; `numbers` are of type double.
+
+    shapes, dtypes: one per output -> list of as many jt.Var
+    """
+    numbers = numbers or {}
+    names = "".join(f'const double {name} = data["{name}"];\n' for name in sorted(numbers))
+    path = CUDA_KERNELS / header
+    return jt.code(
+        [tuple(shape) for shape in shapes],
+        list(dtypes),
+        list(inputs),
+        cuda_header=f'// {_digest(path)}\n#include "{path}"\n',
+        cuda_src=names + source,
+        data={name: float(value) for name, value in numbers.items()},
+    )
+
+
 def can_run(*variables) -> bool:
-    """Whether the kernels can take these: float32 on the CPU, on a machine where they compile."""
+    """Whether the C++ kernels can take these: float32 on the CPU, on a machine where they compile."""
     if jt.flags.use_cuda or any(v.dtype != "float32" for v in variables):
         return False
     reason = why_not()
@@ -99,21 +118,24 @@ def _warn_once(reason: str) -> None:
 
 @functools.cache
 def _header_text(header: str, width: int | None) -> str:
-    # Jittor never looks again at an included file once the operator is compiled: the digest makes an edit a new operator.
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _with_includes(header))).hexdigest()[:16]
     define = f"#define JVAN_VECTOR_BYTES {width}\n" if width else ""
-    return f'// {digest}\n{define}#include "{KERNELS / header}"\n'
+    return f'// {_digest(KERNELS / header)}\n{define}#include "{KERNELS / header}"\n'
 
 
-def _with_includes(header: str, seen: tuple[Path, ...] = ()) -> tuple[Path, ...]:
-    """A header and those that it includes; they write `# include "x.h"`.
+@functools.cache
+def _digest(path: Path) -> str:
+    # Jittor never looks again at an included file once the operator is compiled: the digest makes an edit a new operator.
+    return hashlib.sha256(b"".join(file.read_bytes() for file in _with_includes(path))).hexdigest()[:16]
+
+
+def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[Path, ...]:
+    """A header and those that it includes from its folder; they write `# include "x.h"`.
 
     The space hides the line from Jittor's own search for includes, which knows no path relative to a file.
     """
-    path = KERNELS / header
     if path in seen:
         return seen
     seen = (*seen, path)
     for name in re.findall(r'^#\s*include "(.+)"', path.read_text(encoding="utf-8"), re.M):
-        seen = _with_includes(name, seen)
+        seen = _with_includes(path.parent / name, seen)
     return seen

@@ -6,6 +6,7 @@ import jittor as jt
 from jittor import nn
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 from .depthwise import convolve, depthwise_ref, weight_gradients
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
@@ -19,9 +20,11 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
     x: (N, H, W, C); norm: ops.norm.Norm; proj_1, gate, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
     local, remote: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
     factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
-    the backward pass, the only one, makes the maps between again, from x.
+    the backward pass, the only one, makes the maps between again, from x; on a GPU they are kept.
     """
     layers = (*proj_1, *local, *remote, *gate, *proj_2)
+    if cuda.can_attention(x, norm, (*layers, scale), remote, dilation):
+        return cuda.attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep)
     chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref
     return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute)
 

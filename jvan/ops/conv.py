@@ -6,6 +6,7 @@ import jittor as jt
 from jittor import nn
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 
 _PATCHES = (
     "jvan::Patches{{{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3, {y}_shape1, {y}_shape2, {y}_shape3, "
@@ -18,6 +19,8 @@ def conv(x, weight, bias, stride=1, padding=0):
 
     x: (N, H, W, C); weight: (O, C, K, K); bias: (O,) -> (N, H', W', O), H' = (H + 2·padding - K) // stride + 1
     """
+    if cuda.can_conv(x, weight, bias):
+        return cuda.conv(x, weight, bias, stride, padding)
     return (conv_fused if can_run(x, weight, bias) else conv_ref)(x, weight, bias, stride, padding)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 
 _SHAPE = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, dilation"
 
@@ -14,6 +15,8 @@ def depthwise(x, weight, bias, dilation=1):
 
     x: (N, H, W, C); weight: (C, 1, K, K); bias: (C,) -> (N, H, W, C)
     """
+    if cuda.can_depthwise(x, weight, bias, dilation):
+        return cuda.depthwise(x, weight, bias, dilation)
     chosen = depthwise_fused if can_run(x, weight, bias) else depthwise_ref
     return chosen(x, weight, bias, dilation)
 

@@ -6,6 +6,7 @@ import jittor as jt
 from jittor import nn
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 from .depthwise import depthwise_ref
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
@@ -22,6 +23,8 @@ def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     fc2: (C, D, 1, 1) and (C,); scale: (C,); keep: (N,), drop path's factors -> (like x, mean (C,), var (C,)):
     the output and the statistics that norm used. With `recompute` the backward pass makes fc1's output again.
     """
+    if dw[0].shape[2] == 3 and cuda.can_feed_forward(x, norm, (*fc1, *dw, *fc2, scale)):
+        return cuda.feed_forward(x, norm, fc1, dw, fc2, scale, keep)
     can = can_run(x, norm.weight, *fc1, *dw, *fc2, scale, keep) and dw[0].shape[2] == 3
     return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep, recompute)
 

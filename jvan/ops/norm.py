@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jittor as jt
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 
 
 class Norm(NamedTuple):
@@ -59,6 +60,8 @@ def batch_statistics_fused(x):
 
 def batch_norm(x, weight, bias, eps):
     """Normalise x (…, C) by the batch's own statistics -> (y, mean, var): y as x, mean and biased var (C,) detached."""
+    if cuda.can_batch_norm(x, weight, bias):
+        return cuda.batch_norm(x, weight, bias, eps)
     return (batch_norm_fused if can_run(x, weight, bias) else batch_norm_ref)(x, weight, bias, eps)
 
 
@@ -109,6 +112,8 @@ def batch_norm_gradient(dy, x, weight, mean, rstd, sums, residual=None, constant
 
 def layer_norm(x, weight, bias, eps):
     """Normalise each x[…, :] of C channels -> like x."""
+    if cuda.can_layer_norm(x, weight, bias):
+        return cuda.layer_norm(x, weight, bias, eps)
     return (layer_norm_fused if can_run(x, weight, bias) else layer_norm_ref)(x, weight, bias, eps)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import jittor as jt
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 
 
 def pointwise(x, weight, bias):
     """x: (…, C); weight: (O, C, 1, 1), or (O, C); bias: (O,) -> (…, O)"""
+    if cuda.can_pointwise(x, weight, bias):
+        return cuda.pointwise(x, weight, bias)
     return (pointwise_fused if can_run(x, weight, bias) else pointwise_ref)(x, weight, bias)
 
 

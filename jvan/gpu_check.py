@@ -1,0 +1,122 @@
+"""`python -m jvan.gpu_check`: everything that can only be seen on a GPU, step by step, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ._cli import command
+
+STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth", "benchmark")
+PEERS = ("torch", "torch-channels-last", "torch-compile")
+EPILOG = """\
+A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
+found is written to OUT/STEP.json and what it printed to OUT/STEP.txt; the last lines repeat the results.
+On a machine that lends itself for ten minutes at a time: first --steps environment jittor kernels parity,
+then --steps bandwidth benchmark. The exit status is 1 where a step failed.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jvan.gpu_check",
+        description="Check jvan's CUDA kernels and measure them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("gpu_check"), metavar="DIR", help="default: gpu_check")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=", ".join(STEPS))
+    parser.add_argument("--limit", type=float, default=280.0, metavar="S", help="seconds a step (default: 280)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="the same logic on the CPU: small cases, emulated kernels"
+    )
+    parser.add_argument("--child", choices=STEPS, help=argparse.SUPPRESS)
+    return parser
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Run the steps; 1 where one failed."""
+    options = _parser().parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.child:
+        return _run_step(options.child, options.out, options.dry_run)
+    results = {step: _in_process(step, options) for step in options.steps}
+    for step, result in results.items():
+        print(f"{step}: {result}")
+    return int(any(result != "ok" for result in results.values()))
+
+
+def _in_process(step, options) -> str:
+    """Run one step in a child; "ok" or what went wrong."""
+    print(f"== {step}", flush=True)
+    start, text = time.monotonic(), options.out / f"{step}.txt"
+    (options.out / f"{step}.json").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "jvan.gpu_check", "--child", step, "--out", str(options.out)]
+    command += ["--dry-run"] if options.dry_run else []
+    with open(text, "w", encoding="utf-8") as log:
+        try:
+            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=options.limit).returncode
+        except subprocess.TimeoutExpired:
+            status = None
+    print(text.read_text(encoding="utf-8", errors="replace"), end="")
+    print(f"-- {step}: {time.monotonic() - start:.0f} s", flush=True)
+    if status is None:
+        return f"stopped after {options.limit:.0f} s; see {text}"
+    return "ok" if status == 0 else f"failed with status {status}; see {text}"
+
+
+def _run_step(step, out, dry_run) -> int:
+    if step == "benchmark":
+        return _benchmark(out, dry_run)
+    from .benchmarking.gpu_steps import STEPS as FUNCTIONS
+    from .device import use_device
+
+    use_device("cpu" if dry_run else "cuda" if step != "environment" else "auto")
+    with _device(out, dry_run):
+        found = FUNCTIONS[step](dry_run)
+    (out / f"{step}.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+    return int(not found["ok"])
+
+
+@contextlib.contextmanager
+def _device(out, dry_run):
+    """The GPU, or for a dry run the emulator in its place, compiled once for all steps."""
+    if not dry_run:
+        yield
+        return
+    from .ops.cuda.emulator import Emulator, build
+    from .ops.cuda.run import emulated
+
+    library = out / "emulated.so"
+    with emulated(Emulator((library if library.exists() else build(out)).resolve())):
+        yield
+
+
+def _benchmark(out, dry_run) -> int:
+    """`jvan benchmark` of inference and training against PyTorch's modes; a dry run prints the commands."""
+    worst = 0
+    common = ["--rounds", "3", "--json", "--against", *PEERS]
+    for name, options in {
+        "infer": ["--arch", "van_b0", "van_b2", "--batch-size", "1", "64"],
+        "train": ["--arch", "van_b0", "--mode", "train", "--batch-size", "64"],
+    }.items():
+        command = [sys.executable, "-m", "jvan.benchmark", *options, *common]
+        print(" ".join(command[1:]), flush=True)
+        if dry_run:
+            continue
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "log_silent": "1"})
+        (out / f"benchmark_{name}.json").write_text(done.stdout, encoding="utf-8")
+        print(done.stdout, flush=True)
+        worst = max(worst, done.returncode)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Runs the CUDA operators on jt.Var, and says whether they may: only where they were seen to give the right numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+
+import jittor as jt
+import numpy as np
+
+from .. import _jit
+from .arrays import ARRAY_TYPES, exact, stored
+from .operators import OPERATORS, types_of
+from .verify import CHECKS, TOLERANCE
+
+_emulator = None
+
+
+def run(name, inputs, shapes, parameter=None, **numbers):
+    """Run an operator (operators.OPERATORS) -> list of jt.Var of these shapes.
+
+    parameter: the parameters' dtype, where no input is one.
+    """
+    operator = OPERATORS[name]
+    found = {letter: str(v.dtype) for letter, v in zip(operator.inputs, inputs)}
+    types = found["T"], parameter or found.get("W", "float32")
+    if _emulator is not None:
+        return _run_emulated(name, types, inputs, shapes, numbers)
+    dtypes = types_of(operator.outputs, *types)
+    return _jit.run_cuda_kernel(operator.header, operator.source, inputs, shapes, dtypes, numbers)
+
+
+def can_run(families, x, *parameters) -> bool:
+    """Whether the kernels of these families can take maps like x and these parameters.
+
+    Jittor computes on a GPU, the parameters are of one dtype, x's or float32, and the kernels passed their check there,
+    which runs once a process for each family and pair of dtypes. A family that fails it is never used; one line says so.
+    """
+    if not (jt.flags.use_cuda or _emulator) or os.environ.get(_jit.SWITCH) == "0":
+        return False
+    types = str(x.dtype), str(parameters[0].dtype) if parameters else "float32"
+    if types[0] not in TOLERANCE or types[1] not in (types[0], "float32"):
+        return False
+    if any(str(v.dtype) != types[1] for v in parameters):
+        return False
+    if _emulator is None:
+        compile_all(tuple(families), types)
+    return all(fault(family, types) is None for family in families)
+
+
+@functools.cache
+def fault(family: str, types: tuple[str, str]) -> str | None:
+    """What is wrong with a family's results on this device; None where nothing is."""
+    try:
+        errors = CHECKS[family](run_arrays, types)
+    except RuntimeError as error:
+        message = str(error).strip().splitlines() or ["it does not run"]
+        wrong = message[-1][:200]
+    else:
+        what, worst = max(errors.items(), key=lambda item: item[1])
+        if worst <= DEVICE_MARGIN:
+            return None
+        wrong = f"{what} errs {worst:.3g} times as much as rounding does"
+    reason = f"the CUDA kernels {family} ({', '.join(types)}) are off: {wrong}"
+    warnings.warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
+    return reason
+
+
+@functools.cache
+def compile_all(families: tuple[str, ...], types: tuple[str, str]) -> None:
+    """Have Jittor compile what the families' checks will run: at once, which it does on all cores, not one after another."""
+    calls = []
+
+    def record(name, types, arrays, shapes, numbers):
+        calls.append((name, arrays, shapes, numbers))
+        dtypes = types_of(OPERATORS[name].outputs, *types)
+        return [np.zeros(shape, ARRAY_TYPES[dtype]) for shape, dtype in zip(shapes, dtypes)]
+
+    for family in families:
+        CHECKS[family](record, types)
+    outputs = []
+    for name, arrays, shapes, numbers in calls:
+        dtypes = types_of(OPERATORS[name].inputs, *types)
+        inputs = [to_variable(array, dtype) for array, dtype in zip(arrays, dtypes)]
+        outputs += run(name, inputs, shapes, parameter=types[1], **numbers)
+    with contextlib.suppress(RuntimeError):  # the families' own checks say which one it is
+        jt.sync(outputs)
+
+
+# Jittor compiles with --use_fast_math, whose divisions, exponentials and square roots are a few units in the last place off.
+DEVICE_MARGIN = 8.0
+
+
+def run_arrays(name, types, arrays, shapes, numbers):
+    """What `verify` needs: an operator on numpy arrays (arrays.stored), on the device."""
+    dtypes = types_of(OPERATORS[name].inputs, *types)
+    inputs = [to_variable(array, dtype) for array, dtype in zip(arrays, dtypes)]
+    return [to_array(v) for v in run(name, inputs, shapes, parameter=types[1], **numbers)]
+
+
+def to_variable(array, dtype):
+    """A jt.Var of what `arrays.stored` made."""
+    return jt.array(exact(array).astype("float32")).cast(dtype).stop_grad() if dtype == "bfloat16" else jt.array(array)
+
+
+def to_array(variable):
+    return stored(variable.float32().numpy(), str(variable.dtype))
+
+
+@contextlib.contextmanager
+def emulated(emulator):
+    """Inside, an `emulator.Emulator` stands in for the GPU: `can_run` and `run` take it for one."""
+    global _emulator
+    before, _emulator = _emulator, emulator
+    fault.cache_clear()
+    try:
+        yield
+    finally:
+        _emulator = before
+        fault.cache_clear()
+
+
+def is_emulated() -> bool:
+    return _emulator is not None
+
+
+def _run_emulated(name, types, inputs, shapes, numbers):
+    arrays = [to_array(v) for v in inputs]
+    outputs = _emulator.run(name, types, arrays, [tuple(shape) for shape in shapes], numbers)
+    names = {array_type: dtype for dtype, array_type in ARRAY_TYPES.items()}
+    return [to_variable(array, names[array.dtype.type]) for array in outputs]

@@ -1,0 +1,30 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from jvan.ops.cuda.emulator import Emulator, build
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """All CUDA kernels, compiled for the host: once for all tests."""
+    if not shutil.which("g++"):
+        pytest.skip("no g++")
+    return Emulator(build(tmp_path_factory.mktemp("cuda_kernels")))
+
+
+@pytest.fixture
+def run(emulator):
+    """Runs an operator on the host, twice: a barrier that is missing shows as a result that depends on which thread goes first."""
+
+    def run_both_ways(*call):
+        emulator.set(backwards=True)
+        last_first = emulator.run(*call)
+        emulator.set(backwards=False)
+        outputs = emulator.run(*call)
+        for ours, others in zip(outputs, last_first):
+            np.testing.assert_array_equal(ours.view(np.uint8), others.view(np.uint8), "depends on the order of threads")
+        return outputs
+
+    return run_both_ways

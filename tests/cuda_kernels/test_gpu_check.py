@@ -1,0 +1,47 @@
+"""`python -m jvan.gpu_check` without a GPU: its steps' logic, and that it goes on past a failure."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from jvan import gpu_check
+
+
+@pytest.fixture
+def out(emulator, tmp_path, monkeypatch):
+    """A folder with the emulator's library in it; children find jvan."""
+    shutil.copy(emulator.path, tmp_path / "emulated.so")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    return tmp_path
+
+
+def test_dry_run(out, capfd):
+    status = gpu_check.main(
+        ["--dry-run", "--limit", "900", "--out", str(out), "--steps", "kernels", "bandwidth", "benchmark"]
+    )
+    printed = capfd.readouterr().out
+    assert status == 0, printed
+    assert [f"{step}: ok" in printed for step in ("kernels", "bandwidth", "benchmark")] == [True] * 3
+    found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+    assert {row["family"] for row in found["kernels"]["rows"]} >= {"depthwise", "batch_norm", "patches"}
+    assert found["kernels"]["worst"] <= 1
+    assert {row["kernel"] for row in found["bandwidth"]["rows"]} == {"depthwise", "depthwise_weights"}
+    assert "jvan.benchmark --arch van_b0" in printed
+
+
+def test_a_step_that_fails_does_not_end_the_run(out, capfd, monkeypatch):
+    monkeypatch.setattr(gpu_check.subprocess, "run", fails_once(gpu_check.subprocess.run))
+    assert gpu_check.main(["--dry-run", "--limit", "900", "--out", str(out), "--steps", "kernels", "benchmark"]) == 1
+    printed = capfd.readouterr().out
+    assert "kernels: stopped after 900 s" in printed and "benchmark: ok" in printed
+
+
+def fails_once(run):
+    def replaced(command, **options):
+        if "kernels" in command:
+            raise gpu_check.subprocess.TimeoutExpired(command, options["timeout"])
+        return run(command, **options)
+
+    return replaced

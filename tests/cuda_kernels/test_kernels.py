@@ -1,0 +1,131 @@
+"""The CUDA kernels, run on the host, against numpy in float64: outputs and every gradient, in all three types of maps."""
+
+import numpy as np
+import pytest
+
+from jvan.ops.cuda import verify
+from jvan.ops.cuda.arrays import exact, stored
+from jvan.ops.cuda.emulator import TYPES
+from jvan.ops.cuda.operators import TILE
+
+at_all_types = pytest.mark.parametrize("types", TYPES, ids="-".join)
+
+
+def check(family, run, types, **case):
+    errors = verify.CHECKS[family](run, types, **case)
+    bad = {what: error for what, error in errors.items() if not error <= 1}
+    assert errors and not bad, f"in units of the tolerance: {bad}"
+
+
+# N, H, W, C: one pixel; VAN's smallest map; widths that no vector divides; more columns, rows, channels than a block takes.
+MAPS = [(1, 1, 1, 1), (3, 7, 7, 20), (1, 7, 7, 256), (1, 13, 5, 33), (1, 3, 131, 8), (1, 66, 2, 16)]
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", MAPS, ids=str)
+# The network's sizes; then those without a loop of their own: even ones, and one that reaches past every map.
+@pytest.mark.parametrize("size, dilation", [(5, 1), (7, 3), (3, 1), (3, 2), (4, 2), (2, 1), (1, 1), (9, 4)])
+def test_depthwise(run, types, shape, size, dilation):
+    check("depthwise", run, types, shape=shape, size=size, dilation=dilation)
+
+
+@pytest.mark.parametrize("tile", [(1, 1, 1, 32), (3, 5, 0, 64), (4, 2, 2, 96), (7, 16, 3, 256)])
+@pytest.mark.parametrize("size, dilation", [(7, 3), (5, 1), (6, 2)])
+def test_depthwise_cut_otherwise(run, size, dilation, tile):
+    """Halos on all sides, rows and columns that are left over, blocks of more or fewer threads than work."""
+    check("depthwise", run, TYPES[0], shape=(2, 5, 9, 12), size=size, dilation=dilation, tile=dict(zip(TILE, tile)))
+
+
+@pytest.mark.parametrize("limit", [48, 99, 164])
+def test_depthwise_on_devices_with_less_shared_memory(emulator, run, limit):
+    """The emulator refuses a launch that asks for more; 40 pixels of reach are what `fits` lets through."""
+    emulator.set(shared_limit=limit * 1024)
+    call = emulator.run
+    for shape, size, dilation in [((1, 9, 70, 16), 5, 10), ((1, 3, 5, 4), 11, 4)]:
+        for types in TYPES[:2]:
+            check("depthwise", call, types, shape=shape, size=size, dilation=dilation)
+    emulator.set()
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", [(2, 7, 9, 12), (1, 1, 1, 3), (1, 3, 5, 130)], ids=str)
+def test_depthwise_gelu(run, types, shape):
+    check("depthwise_gelu", run, types, shape=shape)
+
+
+# Rows, channels: one; a few; widths that no vector divides; several blocks of rows and of columns.
+ROWS = [(1, 1), (37, 20), (5, 33), (50, 600), (700, 17)]
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_epilogue(run, types, shape):
+    check("epilogue", run, types, shape=shape)
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 13, 20), (3, 49, 256), (2, 35, 33)], ids=str)
+def test_residual(run, types, shape):
+    check("residual", run, types, shape=shape)
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", [(2, 1), *ROWS[1:]], ids=str)
+def test_batch_norm(run, types, shape):
+    check("batch_norm", run, types, shape=shape)
+
+
+@pytest.mark.parametrize("offset", [1000.0, -30000.0])
+def test_statistics_of_values_far_from_zero(run, offset):
+    """E[x²] - E[x]² in float32 would lose the variance altogether."""
+    check("batch_norm", run, TYPES[0], shape=(1300, 17), offset=offset)
+
+
+def test_statistics_with_one_odd_value(run):
+    """The channel's first value, to which all others are taken relative, may be the odd one."""
+    x = np.random.RandomState(0).standard_normal((1300, 17)).astype(np.float32)
+    x[0] = 1e4
+    _, var, _ = run("batch_statistics", TYPES[0], [x], [(17,), (17,), (3, 3, 17)], {})
+    np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=3e-5)
+
+
+@at_all_types
+@pytest.mark.parametrize("shape", [*ROWS[:4], (70, 17)], ids=str)
+def test_layer_norm(run, types, shape):
+    check("layer_norm", run, types, shape=shape)
+
+
+@at_all_types
+@pytest.mark.parametrize(
+    "shape, size, stride, padding",
+    [((2, 9, 11, 3), 7, 4, 3), ((3, 7, 8, 24), 3, 2, 1), ((1, 1, 1, 5), 3, 2, 1), ((1, 5, 6, 8), 2, 3, 0)],
+    ids=str,
+)
+def test_patches(run, types, shape, size, stride, padding):
+    check("patches", run, types, shape=shape, size=size, stride=stride, padding=padding)
+
+
+def test_pointers_that_are_not_aligned(emulator):
+    """A map that begins between two vectors takes the scalar loads: a GPU refuses the others."""
+    before = emulator.misaligned
+    emulator.misaligned = True
+    try:
+        for family in ("depthwise", "epilogue", "batch_norm", "layer_norm", "patches"):
+            check(family, emulator.run, TYPES[1])
+    finally:
+        emulator.misaligned = before
+
+
+@pytest.mark.parametrize("types", TYPES[1:], ids="-".join)
+def test_rounding_of_the_emulated_types(run, types):
+    """To the nearest even, also of subnormal numbers; too large ones become infinite."""
+    rng = np.random.RandomState(0)
+    p = np.concatenate([rng.standard_normal(500) * 10.0 ** rng.randint(-9, 5, 500), [1, 1, 65504, 65504, 6.1e-5, 3e-8]])
+    b = np.concatenate(
+        [rng.standard_normal(500) * 10.0 ** rng.randint(-9, 5, 500), [2**-11, 3 * 2**-11, 15, 16, 1e-7, 0]]
+    )
+    p, b = stored(p, types[0]), stored(b, types[1])
+    (y,) = run("bias", types, [p.reshape(1, -1), b], [(1, len(p))], {"with_gelu": 0, "slices": 1})
+    with np.errstate(over="ignore"):
+        expected = stored((exact(p) + exact(b)).astype(np.float32), types[0])
+    np.testing.assert_array_equal(y[0], expected)
