@@ -101,6 +101,7 @@ class Training(Inference):
 
         gradients = jt.grad(self.loss(), learned(self.network))
         self.optimizer.step(gradients, lr=1e-4)
+        del self.logits  # or this step's maps would live until the next one's are there
         jt.sync_all()
 
     def loss(self):
