@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jittor as jt
+
 from ._jit import can_run, run_kernel
 
 
@@ -24,4 +26,5 @@ def adamw_ref(value, gradient, mean, square, rates):
 def adamw_fused(value, gradient, mean, square, rates):
     """By `kernels/adamw.h`: float32 on the CPU, in one pass over memory."""
     source = "jvan::adamw(in0->num, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"
-    return run_kernel("adamw.h", source, [value, gradient, mean, square, rates], [value.shape] * 3)
+    with jt.no_grad():  # else the new value would keep the maps behind its gradient, of every step so far
+        return run_kernel("adamw.h", source, [value, gradient, mean, square, rates], [value.shape] * 3)
