@@ -32,6 +32,7 @@ class AdamW:
             mean.update(new_mean)
             square.update(new_square)
             parameter.value.update(moved)
+            parameter.value.start_grad()  # what was computed without gradients would have none from here on
 
     def _rates(self, lr: float, decays: bool):
         beta1, beta2 = self.betas
