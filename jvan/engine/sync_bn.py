@@ -26,11 +26,8 @@ class SyncBatchNorm(BatchNorm):
 class SyncBlock(Block):
     """A block whose norms stand by themselves: one operator for norm and branch would know this process's values alone."""
 
-    def _add_attention(self, x):
-        return x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
-
-    def _add_mlp(self, x):
-        return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+    def _add(self, x, norm, branch, scale, fused):
+        return x + self.drop_path(scale * branch(norm(x)))
 
 
 def synchronise(model, processes: Processes) -> None:
