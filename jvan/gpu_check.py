@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,13 +12,12 @@ from pathlib import Path
 
 from ._cli import command
 
-STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth", "benchmark")
-PEERS = ("torch", "torch-channels-last", "torch-compile")
+STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth")
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json and what it printed to OUT/STEP.txt; the last lines repeat the results.
 On a machine that lends itself for ten minutes at a time: first --steps environment jittor kernels parity,
-then --steps bandwidth benchmark. The exit status is 1 where a step failed.
+then --steps bandwidth. The exit status is 1 where a step failed.
 """
 
 
@@ -73,8 +71,6 @@ def _in_process(step, options) -> str:
 
 
 def _run_step(step, out, dry_run) -> int:
-    if step == "benchmark":
-        return _benchmark(out, dry_run)
     from .benchmarking.gpu_steps import STEPS as FUNCTIONS
     from .device import use_device
 
@@ -97,25 +93,6 @@ def _device(out, dry_run):
     library = out / "emulated.so"
     with emulated(Emulator((library if library.exists() else build(out)).resolve())):
         yield
-
-
-def _benchmark(out, dry_run) -> int:
-    """`jvan benchmark` of inference and training against PyTorch's modes; a dry run prints the commands."""
-    worst = 0
-    common = ["--rounds", "3", "--json", "--against", *PEERS]
-    for name, options in {
-        "infer": ["--arch", "van_b0", "van_b2", "--batch-size", "1", "64"],
-        "train": ["--arch", "van_b0", "--mode", "train", "--batch-size", "64"],
-    }.items():
-        command = [sys.executable, "-m", "jvan.benchmark", *options, *common]
-        print(" ".join(command[1:]), flush=True)
-        if dry_run:
-            continue
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "log_silent": "1"})
-        (out / f"benchmark_{name}.json").write_text(done.stdout, encoding="utf-8")
-        print(done.stdout, flush=True)
-        worst = max(worst, done.returncode)
-    return worst
 
 
 if __name__ == "__main__":

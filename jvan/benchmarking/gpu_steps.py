@@ -1,4 +1,4 @@
-"""What `jvan gpu-check` runs on a GPU, a process for each step; with an emulator for the GPU, the same logic on small cases.
+"""What `python -m jvan.gpu_check` runs on a GPU, a process for each step; with an emulator for the GPU, the same logic on small cases.
 
 A step prints what it finds as it goes and returns a document: {"ok": bool, …}.
 """
