@@ -7,6 +7,7 @@ import math
 import jittor as jt
 import numpy as np
 
+from ..ops.adamw import adamw
 from .groups import Parameter
 
 
@@ -22,19 +23,25 @@ class AdamW:
     def step(self, gradients: list, lr: float) -> None:
         """One update by `gradients`, in the order of the parameters."""
         self.steps += 1
-        beta1, beta2 = self.betas
-        rate = lr / (1 - beta1**self.steps)
-        root = 1 / math.sqrt(1 - beta2**self.steps)
+        rates = {}
         for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares):
-            decay = 1 - lr * parameter.scale * self.weight_decay if parameter.decays else 1.0
-            new_mean = mean * beta1 + gradient * (1 - beta1)
-            new_square = square * beta2 + gradient * gradient * (1 - beta2)
-            moved = parameter.value * decay - new_mean / (new_square.sqrt() * root + self.eps) * (
-                rate * parameter.scale
-            )
+            kind = parameter.decays, parameter.scale
+            if kind not in rates:
+                rates[kind] = self._rates(lr * parameter.scale, parameter.decays)
+            moved, new_mean, new_square = adamw(parameter.value, gradient, mean, square, rates[kind])
             mean.update(new_mean)
             square.update(new_square)
             parameter.value.update(moved)
+            parameter.value.start_grad()  # what was computed without gradients would have none from here on
+
+    def _rates(self, lr: float, decays: bool):
+        beta1, beta2 = self.betas
+        decay = 1 - lr * self.weight_decay if decays else 1.0
+        root = 1 / math.sqrt(1 - beta2**self.steps)
+        rate = lr / (1 - beta1**self.steps)
+        numbers = [decay, beta1, 1 - beta1, beta2, 1 - beta2, root, self.eps, rate]
+        with np.errstate(over="ignore"):  # of a rate beyond float32, which shows in the next loss
+            return jt.array(np.array(numbers, np.float32)).stop_grad()
 
     def state(self) -> dict[str, dict[str, np.ndarray]]:
         """The moments, "mean" and "square", each by parameter name; `steps` is kept apart."""

@@ -93,13 +93,15 @@ class Training(Inference):
         self.task, self.notes = task, []
         self.load()
         self.network.train()
-        self.optimizer = jt.optim.AdamW(learned(self.network), lr=1e-4, weight_decay=0.05)
+        self.optimizer = adamw(self.network)
         jt.sync_all()
 
     def step(self) -> None:
         import jittor as jt
 
-        self.optimizer.step(self.loss())
+        gradients = jt.grad(self.loss(), learned(self.network))
+        self.optimizer.step(gradients, lr=1e-4)
+        del self.logits  # or this step's maps would live until the next one's are there
         jt.sync_all()
 
     def loss(self):
@@ -118,6 +120,14 @@ class Training(Inference):
         gradients = jt.grad(self.loss(), parameters)
         named = {f"gradient {names[id(p)]}": g.numpy() for p, g in zip(parameters, gradients)}
         return {"logits": self.logits.numpy(), **named}
+
+
+def adamw(network):
+    """The optimizer of `jvan train`, which decays all parameters alike here, as PyTorch's does."""
+    from jvan.engine.groups import Parameter
+    from jvan.engine.optimizer import AdamW
+
+    return AdamW([Parameter(str(i), p, True, 1.0) for i, p in enumerate(learned(network))], weight_decay=0.05)
 
 
 def learned(network) -> list:
