@@ -58,11 +58,13 @@ class _Attention(jt.Function):
         self.depthwise = w_local, b_local, w_remote, b_remote
         self.products = w1, b1, w2, b2, w3, b3, scale, keep
         maps = self._maps(after=x)
-        self.maps = None if recompute else maps
         _, u, _, a = maps
-        source = f"jvan::attention_out({_MAP}, {_pointers(13)}, out0_p);"
+        kept = "nullptr" if recompute else "out1_p"
+        source = f"jvan::attention_out({_MAP}, {_pointers(13)}, out0_p, {kept});"
         inputs = [x, u, a, *self.norm, w2, b2, w3, b3, scale, keep]
-        return run_kernel("pointwise_attention.h", source, inputs, [x.shape])[0]
+        out, *gate = run_kernel("pointwise_attention.h", source, inputs, [x.shape] * (1 if recompute else 2))
+        self.maps = None if recompute else (*maps, *gate)
+        return out
 
     def _maps(self, after):
         """proj_1's output, u, local's and remote's; not before `after` is there, an input that goes unused.
@@ -80,15 +82,15 @@ class _Attention(jt.Function):
     def grad(self, dout):
         x = self.x
         maps, self.maps = self.maps, None  # freed as soon as used, whatever holds on to this object
-        p, u, a_local, a = maps or self._maps(after=dout)
+        p, u, a_local, a, *gate = maps or self._maps(after=dout)
         if self.recompute:
             self.x = None
         w_local, b_local, w_remote, b_remote = self.depthwise
         w1, b1, w2, b2, w3, b3, scale, keep = self.products
         da, du_gate, *products = run_kernel(
             "pointwise_attention.h",
-            f"jvan::attention_out_backward({_MAP}, {_pointers(14)}, {_pointers(7, 'out')});",
-            [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep],
+            f"jvan::attention_out_backward({_MAP}, {_pointers(14)}, {'in14_p' if gate else 'nullptr'}, {_pointers(7, 'out')});",
+            [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep, *gate],
             [x.shape, x.shape, w2.shape, b2.shape, w3.shape, b3.shape, scale.shape],
         )
         remote = weight_gradients(a_local, w_remote, b_remote, da, self.dilation)

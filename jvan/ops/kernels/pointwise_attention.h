@@ -3,8 +3,8 @@
 //   x̂ = BatchNorm(x);  p = x̂·W₁ᵀ + b₁;  u = gelu(p);  [a = depthwise(depthwise(u))]
 //   g = a·W₂ᵀ + b₂;  y = (u·g)·W₃ᵀ + b₃;  out = x + keep·s·(y + x̂)
 //
-// keep, one number for each picture, is drop path. What the backward pass needs and a product can make again (x̂, g, u·g)
-// is not kept.
+// keep, one number for each picture, is drop path. The backward pass makes x̂ and u·g again, and g where it was not kept: a
+// fifth of that kernel's products.
 #pragma once
 
 # include "norm.h"
@@ -39,10 +39,10 @@ inline void attention_in(const Map& map, const float* x, const float* mean, cons
     }
 }
 
-// x, u, a → out
+// x, u, a → out, and g unless g_kept is null
 inline void attention_out(const Map& map, const float* x, const float* u, const float* a, const float* mean,
                           const float* rstd, const float* gamma, const float* beta, const float* w2, const float* b2,
-                          const float* w3, const float* b3, const float* s, const float* keep, float* out) {
+                          const float* w3, const float* b3, const float* s, const float* keep, float* out, float* g_kept) {
     static Scratch shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
     const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
@@ -62,6 +62,8 @@ inline void attention_out(const Map& map, const float* x, const float* u, const 
         const Rows uu = strip_of(u + begin * chans, count, chans, own.get(1, size));
         multiply(strip_of(a + begin * chans, count, chans, own.get(2, size)), count, whole(panels2, chans), width,
                  Result(gated, pitch, bias2));
+        if (g_kept)
+            store_strip(g_kept + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(gated + i * pitch + c); });
         for_each_vector(count, width, [&](int64_t i, int64_t c) {
             store(gated + i * pitch + c, load(gated + i * pitch + c) * load(uu.a + i * uu.row + c));
         });
@@ -73,17 +75,17 @@ inline void attention_out(const Map& map, const float* x, const float* u, const 
     }
 }
 
-// dout, x, u, a → da; du by way of the gate; gradients of W₂, b₂, W₃, b₃ and s
+// dout, x, u, a, and g unless g_kept is null → da; du by way of the gate; gradients of W₂, b₂, W₃, b₃ and s
 inline void attention_out_backward(const Map& map, const float* dout, const float* x, const float* u, const float* a,
                                    const float* mean, const float* rstd, const float* gamma, const float* beta,
                                    const float* w2, const float* b2, const float* w3, const float* b3, const float* s,
-                                   const float* keep, float* da, float* du, float* dw2, float* db2, float* dw3,
-                                   float* db3, float* ds) {
+                                   const float* keep, const float* g_kept, float* da, float* du, float* dw2, float* db2,
+                                   float* dw3, float* db3, float* ds) {
     static Scratch shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
     const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
-    float *panels2 = shared.get(4, width * chans), *back2 = shared.get(5, width * chans), *back3 = shared.get(6, width * chans);
-    pack_panels(w2, 1, chans, chans, chans, nullptr, panels2);
+    float *panels2 = shared.get(4, g_kept ? 0 : width * chans), *back2 = shared.get(5, width * chans), *back3 = shared.get(6, width * chans);
+    if (!g_kept) pack_panels(w2, 1, chans, chans, chans, nullptr, panels2);
     pack_panels(w2, chans, 1, chans, chans, nullptr, back2);
     pack_panels(w3, chans, 1, chans, chans, s, back3);
     const float* bias2 = padded_copy(b2, chans, shared.get(7, width));
@@ -106,10 +108,14 @@ inline void attention_out_backward(const Map& map, const float* dout, const floa
                 store(e + i * pitch + c, keep[(begin + i) / map.pixels] * load(top.a + i * top.row + c));
             });
             multiply({e, pitch}, count, whole(back3, chans), width, Result(dv, pitch));
-            multiply(aa, count, whole(panels2, chans), width, Result(gate, pitch, bias2));
+            Rows kept = {gate, pitch};
+            if (g_kept)
+                kept = strip_of(g_kept + at, count, chans, own.get(11, size));
+            else
+                multiply(aa, count, whole(panels2, chans), width, Result(gate, pitch, bias2));
             for_each_vector(count, width, [&](int64_t i, int64_t c) {
                 const int64_t j = i * pitch + c;
-                const vec g = load(gate + j), d = load(dv + j), u_i = load(uu.a + i * uu.row + c);
+                const vec g = load(kept.a + i * kept.row + c), d = load(dv + j), u_i = load(uu.a + i * uu.row + c);
                 store(gate + j, g * u_i);
                 store(dgate + j, d * u_i);
                 store(dv + j, d * g);
