@@ -55,7 +55,7 @@ class Log:
             return
         rate, now = self._rate(), time.monotonic()
         row = (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}")
-        self._write(0, (*row, f"{loss_scale:g}") if self._scaled else row)
+        self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
         if self._board is not None:
             self._board.add_scalar("train/loss", loss, step)
             self._board.add_scalar("train/lr", lr, step)
@@ -71,7 +71,7 @@ class Log:
     def skipped(self, step: int, loss_scale: float) -> None:
         """A step whose float16 gradients overflowed."""
         self._tell(
-            f"step {step}: its gradients overflow float16 and are left out; the loss scale is {loss_scale:g} now"
+            f"step {step}: its gradients overflow float16 and are left out; the loss scale is {loss_scale:.0f} now"
         )
 
     def corrupt(self, found: list[tuple[str, str]], then: str = "another of its class takes its place") -> None:
