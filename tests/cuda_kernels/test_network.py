@@ -1,5 +1,7 @@
 """A whole small network as a GPU computes it, the kernels run on the host, in each type of maps: against the CPU's in float32."""
 
+import functools
+
 import jittor as jt
 import numpy as np
 import pytest
@@ -20,12 +22,17 @@ SCALE = {"float32": 1.0, "float16": 1024.0, "bfloat16": 1.0}  # of the loss
 at_all_dtypes = pytest.mark.parametrize("dtype", SCALE)
 
 
-@pytest.fixture
-def device(emulator, monkeypatch):
-    """The emulator as the GPU; no C++ kernel may run."""
-    monkeypatch.setattr(_jit, "run_kernel", None)
+@pytest.fixture(scope="module")
+def emulated(emulator):
+    """The emulator as the GPU; the kernels are checked once for all tests."""
     with cuda.emulated(emulator):
-        yield emulator
+        yield
+
+
+@pytest.fixture
+def device(emulated, monkeypatch):
+    """The same; no C++ kernel may run."""
+    monkeypatch.setattr(_jit, "run_kernel", None)
 
 
 @pytest.fixture
@@ -33,7 +40,8 @@ def on_cpu():
     """Calls a function without the emulator."""
 
     def call(function):
-        with pytest.MonkeyPatch.context() as patch, cuda.emulated(None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuda, "_emulator", None)
             patch.setattr(_jit, "run_kernel", RUN_KERNEL)
             return function()
 
@@ -74,13 +82,18 @@ def training_step(model, dtype, scale=1.0):
     return logits.numpy(), {name: g.numpy() / scale for name, g in found.items()}, running, types
 
 
+@functools.cache
+def step_on_cpu():
+    return training_step(network(), "float32")
+
+
 # Of the norm of each gradient; a bfloat16 is eight times as coarse as a float16.
 TOLERANCE = {"float32": 1e-4, "float16": 1.5e-2, "bfloat16": 1.2e-1}
 
 
 @at_all_dtypes
 def test_training(device, on_cpu, dtype):
-    expected, gradients, statistics, _ = on_cpu(lambda: training_step(network(), "float32"))
+    expected, gradients, statistics, _ = on_cpu(step_on_cpu)
     ours, found, running, types = training_step(network(), dtype, SCALE[dtype])
     assert types == [dtype] * 4
     assert error(ours, expected) <= {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}[dtype]

@@ -13,8 +13,8 @@ from tests.engine.drawn import draw_folder
 
 ARCH = "van_b0:embed_dims=8,8,8,8:depths=1,1,1,1:mlp_ratios=2,2,2,2"
 GIVEN = {
-    "arch": ARCH, "img_size": 64, "batch_size": 4, "epochs": 2, "workers": 0, "log_every": 1, "device": "cpu", "lr": 1e-3,
-    "model_ema": 0.9,
+    "arch": ARCH, "img_size": 32, "batch_size": 4, "epochs": 2, "workers": 0, "log_every": 1, "device": "cpu", "lr": 1e-3,
+    "model_ema": 0.9, "dtype": "float16",
 }  # fmt: skip
 
 FIRST = 2.0**23  # the first two steps overflow
@@ -27,16 +27,13 @@ def run(emulator, tmp_path, monkeypatch):
     draw_folder(data / "val", classes=("ant", "bee"), each=1)
     monkeypatch.setattr("jvan.engine.run.FIRST", FIRST)
 
-    def train_into(name, dtype="float16", **changes):
+    def train_into(name, **changes):
         said = []
-        with cuda.emulated(emulator):
-            train(
-                make_config({**GIVEN, "data": str(data), "output": str(tmp_path / name), "dtype": dtype, **changes}),
-                said.append,
-            )
+        train(make_config({**GIVEN, "data": str(data), "output": str(tmp_path / name), **changes}), said.append)
         return said, read_state_file(state_files(tmp_path / name / "state")[0])
 
-    return train_into
+    with cuda.emulated(emulator):
+        yield train_into
 
 
 def test_steps_that_overflow_are_skipped_and_a_run_goes_on_bit_for_bit(run, tmp_path):
