@@ -74,6 +74,7 @@ def training_step(model, dtype, scale=1.0):
     model.stages = lambda x: (types.append(str(each.dtype)) or each for each in stages(x))
     logits = model(cuda.rounded(pictures(), dtype))
     del model.stages
+    assert logits.dtype == "float32"
     loss = jt.nn.cross_entropy_loss(logits, jt.array([1, 2])) * scale
     learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found = dict(zip(learned, jt.grad(loss, list(learned.values()))))

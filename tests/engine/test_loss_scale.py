@@ -107,6 +107,13 @@ def test_a_scale_below_one_a_loss_that_is_not_finite_and_other_precisions_end_th
         assert other.progress.loss_scale == 1.0 and not other.can_skip(lost)
 
 
+def test_other_precisions_keep_the_scale_of_one(monkeypatch):
+    monkeypatch.setattr(loss_scale, "PATIENCE", 1)
+    other = Run(replace(CONFIG, dtype="float32"), network(), Processes(), "data")
+    step(other)
+    assert other.progress == Progress(step=1)
+
+
 class TwoProcesses(Processes):
     """This one, and another whose gradients are given."""
 
