@@ -101,6 +101,15 @@ def add_device(parser) -> None:
     )
 
 
+def add_dtype(parser) -> None:
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="what is multiplied; float16 on GPUs alone (default: float32)",
+    )
+
+
 def _name(main) -> str:
     return _module(main).replace("_", "-")
 

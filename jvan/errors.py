@@ -31,5 +31,9 @@ class DataError(JvanError, ValueError):
     """A dataset cannot be used as it is."""
 
 
+class PrecisionError(JvanError, ValueError):
+    """A precision that is not there, or not on this device."""
+
+
 class TrainingError(JvanError, RuntimeError):
     """Training cannot begin or go on."""

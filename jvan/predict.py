@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections import deque
 
-from ._cli import add_device, command
+from ._cli import add_device, add_dtype, command
 from ._text import printable
 from .variants import list_models
 
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     add_device(parser)
+    add_dtype(parser)
     return parser
 
 
@@ -65,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         predictor = Predictor(
-            options.arch, options.weights, device=options.device, labels=options.labels, batch_size=options.batch_size
-        )
+            options.arch, options.weights, device=options.device, dtype=options.dtype, labels=options.labels,
+            batch_size=options.batch_size,
+        )  # fmt: skip
     _say_what_is_used(predictor)
     for warning in caught:
         _tell(f"warning: {warning.message}")

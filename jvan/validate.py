@@ -7,7 +7,7 @@ import csv
 import json
 import sys
 
-from ._cli import add_device, command
+from ._cli import add_device, add_dtype, command
 from .files import check_writable, replaced
 from .predict import _positive
 from .variants import list_models
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix to this CSV file")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
     add_device(parser)
+    add_dtype(parser)
     return parser
 
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in filter(None, (options.csv, options.confusion)):
         check_writable(path)
     found = measure(
-        options.data, options.arch, options.weights, device=options.device, batch_size=options.batch_size,
+        options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
         workers=max(options.workers, 0), confusion=bool(options.confusion), say=_say, progress=_progress,
     )  # fmt: skip
     if not found.first:

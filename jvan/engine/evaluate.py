@@ -48,7 +48,7 @@ def evaluate(
     `progress` wraps the batches; None where `stop()` is true before the end (a process alone: several would
     wait for each other). Raises TrainingError where the output is not finite.
     """
-    network = optimize_for_inference(model) if isinstance(model, VAN) and not jt.flags.use_cuda else model
+    network = optimize_for_inference(model) if isinstance(model, VAN) else model
     network.eval()
     classes = model.num_classes
     counts = np.zeros((3, classes), np.int64)

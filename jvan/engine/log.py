@@ -20,9 +20,10 @@ class Log:
 
     def __init__(self, folder: Path, progress: Progress, total: int, config: TrainConfig, writes: bool, tell):
         self.total, self.batch_size, self.every, self._tell = total, config.batch_size, config.log_every, tell
+        self._scaled = config.dtype == "float16"
         self._files = (
             [
-                _Rows(folder / "log.csv", STEPS, 0, progress.step),
+                _Rows(folder / "log.csv", (*STEPS, "loss_scale") if self._scaled else STEPS, 0, progress.step),
                 _Rows(folder / "validation.csv", EPOCHS, 0, max(0, progress.validated_step)),
             ]
             if writes
@@ -44,8 +45,8 @@ class Log:
             if thing is not None:
                 thing.close()
 
-    def step(self, step: int, epoch: int, lr: float, loss: float) -> None:
-        """After the update number `step`; a row where it is due."""
+    def step(self, step: int, epoch: int, lr: float, loss: float, loss_scale: float = 1.0) -> None:
+        """After the step number `step`; a row where it is due. The scale is that of the step to come."""
         self._since += 1
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4f}, {self._rate():.0f} pictures/s", refresh=False)
@@ -53,16 +54,25 @@ class Log:
         if step % self.every and step != self.total:
             return
         rate, now = self._rate(), time.monotonic()
-        self._write(0, (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}"))
+        row = (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}")
+        self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
         if self._board is not None:
             self._board.add_scalar("train/loss", loss, step)
             self._board.add_scalar("train/lr", lr, step)
+            if self._scaled:
+                self._board.add_scalar("train/loss_scale", loss_scale, step)
         if self._bar is not None and self._bar.disable:
             left = (self.total - step) * self.batch_size / rate
             self._tell(
                 f"step {step}/{self.total}, epoch {epoch}: loss {loss:.4f}, lr {lr:.2e}, {rate:.0f} pictures/s, {_span(left)} left"
             )
         self._last, self._since = time.monotonic(), 0
+
+    def skipped(self, step: int, loss_scale: float) -> None:
+        """A step whose float16 gradients overflowed."""
+        self._tell(
+            f"step {step}: its gradients overflow float16 and are left out; the loss scale is {loss_scale:.0f} now"
+        )
 
     def corrupt(self, found: list[tuple[str, str]], then: str = "another of its class takes its place") -> None:
         """Name the pictures that could not be read, each once, and what is done about them."""

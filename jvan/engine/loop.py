@@ -35,7 +35,8 @@ def train(config: TrainConfig, tell=print) -> Result:
 
     Raises JvanError in one line, before any training, for whatever cannot work; TrainingError for a loss that is not finite.
     """
-    check_precision(config.dtype, use_device(config.device))
+    use_device(config.device)
+    check_precision(config.dtype)
     processes = Processes()
     tell = tell if processes.first else _silent
     train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
@@ -66,15 +67,18 @@ def train(config: TrainConfig, tell=print) -> Result:
             for batch in pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ():
                 lr = learning_rate(run.step, steps_per_epoch, config)
                 outcome = run.gradients(batch, bool(request.signal))
-                if not outcome.finite:
+                if not (outcome.finite or run.can_skip(outcome)):
                     run.undo()
                     run.save(output)
                     raise TrainingError(
                         f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
                         f"{names_of(train_split, batch)}; {output.states} has the state before it; lower --lr, or --clip-grad 1"
                     )
-                run.update(outcome.gradients, lr)
-                log.step(run.step, epoch + 1, lr, outcome.loss)
+                if outcome.finite:
+                    run.update(outcome.gradients, lr)
+                else:
+                    log.skipped(run.step + 1, run.skip())
+                log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale)
                 log.corrupt(pictures.corrupt)
                 if outcome.stop:
                     run.save(output)

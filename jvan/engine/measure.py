@@ -54,14 +54,24 @@ class Measure:
 
 
 def measure(
-    data, arch=None, weights=None, *, device="auto", batch_size=32, workers=2, confusion=False, say=print, progress=iter
+    data,
+    arch=None,
+    weights=None,
+    *,
+    device="auto",
+    dtype="float32",
+    batch_size=32,
+    workers=2,
+    confusion=False,
+    say=print,
+    progress=iter,
 ) -> Measure:
     """Run a network (as `Predictor` finds it) over the validation part of `data`, or all of it where it has no parts.
 
     Raises DataError where the data have a class that the network does not know, and where `confusion` asks for a
     matrix of too many classes; without it, such a matrix is left out.
     """
-    predictor = Predictor(arch, weights, device=device)
+    predictor = Predictor(arch, weights, device=device, dtype=dtype)
     known = len(predictor.labels) <= LARGEST_CONFUSION
     if confusion and not known:
         raise DataError(

@@ -12,6 +12,7 @@ from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..models.factory import build
 from ..models.loading import assign
+from ..ops.cuda.run import on_gpu, precision_fault
 from ..variants import VARIANTS, VANConfig, variant_config
 from .config import SMALL
 from .state import digest
@@ -24,15 +25,15 @@ DROP_PATH = {
 }  # official train.sh; B5 and B6: the 22K fine-tuning
 
 
-def check_precision(dtype: str, device: str) -> None:
-    """TrainingError for a precision that is not known to gain anything on `device`."""
+def check_precision(dtype: str) -> None:
+    """TrainingError for a precision that gains nothing on the device that Jittor is set to, or errs there."""
     if dtype == "float32":
         return
-    if device != "cuda":
+    if not on_gpu():
         raise TrainingError(f"--dtype {dtype} needs a GPU: on the CPU it is no faster than float32; leave it out")
-    raise TrainingError(
-        f"--dtype {dtype}: training in it has not been measured on a GPU and is not offered; leave it out"
-    )
+    reason = precision_fault(dtype)
+    if reason:
+        raise TrainingError(f"--dtype {dtype}: {reason}, or leave --dtype out")
 
 
 def parse_arch(text: str, num_classes: int) -> VANConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import jittor as jt
@@ -15,6 +16,7 @@ from .config import TrainConfig
 from .drop_path import DropPathPlan
 from .ema import Ema
 from .groups import parameters_of
+from .loss_scale import FIRST, LossScale
 from .optimizer import AdamW, clip_gradients
 from .output import Output
 from .parallel import Processes
@@ -28,7 +30,8 @@ class Run:
 
     def __init__(self, config: TrainConfig, model, processes: Processes, data: str):
         self.config, self.model, self.data = config, model, data
-        self.progress, self._saved_step = Progress(), 0
+        self._scaled = config.dtype == "float16"
+        self.progress, self._saved_step = Progress(loss_scale=FIRST if self._scaled else 1.0), 0
         if config.grad_checkpointing:
             model.set_grad_checkpointing(True)
         if config.sync_bn:
@@ -39,17 +42,17 @@ class Run:
         plan = DropPathPlan(
             model, config.seed, config.batch_size, places(config.batch_size, processes.rank, processes.count)
         )
-        self._gradients = Gradients(model, parameters, plan, processes, config.accum_steps)
+        self._gradients = Gradients(model, parameters, plan, processes, config.accum_steps, config.dtype)
 
     @property
     def step(self) -> int:
-        """Updates made."""
+        """Steps made."""
         return self.progress.step
 
     def gradients(self, batch, stop: bool) -> Outcome:
         """Of this process's share of the next batch."""
         self.model.train()
-        return self._gradients(batch, self.step, stop)
+        return self._gradients(batch, self.step, stop, self.progress.loss_scale)
 
     def undo(self) -> None:
         """Forget the batch whose gradients were asked for last."""
@@ -63,7 +66,30 @@ class Run:
         if self.ema:
             self.ema.update()
         jt.sync_all()
-        self.progress = replace(self.progress, step=self.step + 1)
+        self._advance(finite=True)
+
+    def can_skip(self, outcome: Outcome) -> bool:
+        """Whether these gradients have but overflowed float16, which a smaller loss scale mends; a loss that is not finite has other reasons."""
+        return (
+            self._scaled and not outcome.finite and math.isfinite(outcome.loss) and self._scale_after(False).value >= 1
+        )
+
+    def skip(self) -> float:
+        """Take the step without its gradients: nothing changes but the loss scale, which is returned."""
+        self.undo()
+        self._advance(finite=False)
+        return self.progress.loss_scale
+
+    def _advance(self, finite: bool) -> None:
+        scale = self._scale_after(finite)
+        self.progress = replace(
+            self.progress, step=self.step + 1, skipped=self.progress.skipped + (not finite),
+            loss_scale=scale.value, good_steps=scale.good,
+        )  # fmt: skip
+
+    def _scale_after(self, finite: bool) -> LossScale:
+        scale = LossScale(self.progress.loss_scale, self.progress.good_steps)
+        return scale.after(finite) if self._scaled else scale
 
     def validated(self, top1: float, epochs: int) -> bool:
         """Note a validation after `epochs` whole epochs; whether it is the best so far."""
@@ -111,9 +137,9 @@ class Run:
             groups.get(kind, {})[rest] = array
         try:
             assign(self.model, groups["model"])
-            self.optimizer.load(groups, saved.progress.step)
+            self.optimizer.load(groups, saved.progress.updates)
             if self.ema:
-                self.ema.load(groups["ema"], saved.progress.step)
+                self.ema.load(groups["ema"], saved.progress.updates)
         except (KeyError, ValueError) as error:
             raise TrainingError(f"{saved.path}: does not fit this network: {error}") from None
         jt.sync_all()

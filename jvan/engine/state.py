@@ -20,13 +20,24 @@ NAME = "step-{:09d}.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: updates made, validated epochs, the last validation's step, the best one's top-1 and step (-1: none)."""
+    """How far a run has come: steps made, validated epochs, the last validation's step, the best one's top-1 and step (-1: none).
+
+    Of float16 also the loss scale, the steps that went well with it, and the steps that changed nothing since they overflowed.
+    """
 
     step: int = 0
     validated: int = 0
     validated_step: int = -1
     best: float = -1.0
     best_step: int = -1
+    loss_scale: float = 1.0
+    good_steps: int = 0
+    skipped: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Steps that moved the weights."""
+        return self.step - self.skipped
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jittor as jt
 import numpy as np
 
+from ..ops.cuda.run import rounded
 from .drop_path import DropPathPlan
 from .groups import Parameter
 from .loss import soft_cross_entropy
@@ -25,28 +26,36 @@ class Outcome(NamedTuple):
 class Gradients:
     """Computes them in `parts` parts of the batch, over all processes; BatchNorm's running statistics move along.
 
-    The statistics of several processes are averaged at every step, so that all hold the same.
+    The statistics of several processes are averaged at every step, so that all hold the same. Maps are of `dtype`;
+    parameters, the loss and what comes back are float32.
     """
 
-    def __init__(self, model, parameters: list[Parameter], plan: DropPathPlan, processes: Processes, parts: int):
-        self.model, self.plan, self.processes, self.parts = model, plan, processes, parts
+    def __init__(
+        self, model, parameters: list[Parameter], plan: DropPathPlan, processes: Processes, parts: int, dtype="float32"
+    ):
+        self.model, self.plan, self.processes, self.parts, self.dtype = model, plan, processes, parts, dtype
         self.variables = [parameter.value for parameter in parameters]
         self.running = [value for name, value in model.named_parameters() if ".running_" in name]
         self._before = []
 
-    def __call__(self, batch, step: int, stop: bool) -> Outcome:
-        """Of `batch`, this process's share; nothing but the running statistics has changed afterwards."""
+    def __call__(self, batch, step: int, stop: bool, scale: float = 1.0) -> Outcome:
+        """Of `batch`, this process's share; nothing but the running statistics has changed afterwards.
+
+        The backward pass goes through `scale` times the loss, and what it finds is divided by that, both exactly for a power of two.
+        """
         self._before = [value.detach() for value in self.running]
         loss, gradients = 0.0, None
         size = len(batch.pictures) // self.parts
         for part in (slice(i * size, (i + 1) * size) for i in range(self.parts)):
             self.plan.begin(step, part)
-            logits = self.model(jt.array(batch.pictures[part]))
+            logits = self.model(rounded(jt.array(batch.pictures[part]), self.dtype))
             term = soft_cross_entropy(logits, jt.array(batch.targets[part])) / self.parts
-            found = jt.grad(term, self.variables)
+            found = jt.grad(term if scale == 1 else term * scale, self.variables)
             jt.sync([term, *found, *self.running])
             loss = loss + term.detach()
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
+        if scale != 1:
+            gradients = [gradient * (1 / scale) for gradient in gradients]
         loss, wish, *rest = self.processes.mean([loss, jt.array([float(stop)]), *gradients, *self.running])
         gradients, running = rest[: len(gradients)], rest[len(gradients) :]
         for value, mean in zip(self.running, running):

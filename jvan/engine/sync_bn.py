@@ -15,19 +15,20 @@ class SyncBatchNorm(BatchNorm):
     def execute(self, x):
         if not self.is_train:
             return super().execute(x)
-        axes = list(range(x.ndim - 1))
+        axes, dtype = list(range(x.ndim - 1)), x.dtype
+        x = x.float32()  # Jittor rounds a mean of 16-bit maps to their type
         mean = self._processes.differentiable_mean(x.mean(axes))
         centred = x - mean
         var = self._processes.differentiable_mean((centred * centred).mean(axes))
         self.update_running(mean.detach(), var.detach(), count=self._processes.count * x.numel() // x.shape[-1])
-        return centred * (self.weight / (var + self.eps).sqrt()) + self.bias
+        return (centred * (self.weight / (var + self.eps).sqrt()) + self.bias).cast(dtype)
 
 
 class SyncBlock(Block):
     """A block whose norms stand by themselves: one operator for norm and branch would know this process's values alone."""
 
     def _add(self, x, norm, branch, scale, fused):
-        return x + self.drop_path(scale * branch(norm(x)))
+        return (x + self.drop_path(scale * branch(norm(x)))).cast(x.dtype)
 
 
 def synchronise(model, processes: Processes) -> None:

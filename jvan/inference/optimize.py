@@ -1,4 +1,4 @@
-"""`optimize_for_inference`: a network's weights folded and packed, its forward pass one C++ operator."""
+"""`optimize_for_inference`: a network's weights folded; on the CPU packed too, and its forward pass one C++ operator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dataclasses import replace
 
 import jittor as jt
 import numpy as np
-from jittor import nn
 
-from ..models.van import VAN, VANFeatures
+from ..errors import PrecisionError
+from ..models.van import VAN
 from ..ops import _jit
+from ..ops.cuda.run import on_gpu
+from .network import InferenceNetwork
+from .on_gpu import GPUInferenceVAN
 from .packing import pack_weights
 from .plan import make_plan
 from .structure import Unknown, sizes_of
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16")
 PLANS = 16  # input shapes whose plans are kept
 SOURCE = """
 jvan::Outputs outputs = {out0_p, {out1_p, out2_p, out3_p, out4_p}};
@@ -32,19 +35,20 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
 
     BatchNorms (on their running statistics), layer scales and the attention's inner shortcut are folded
     into the neighbouring products. Outputs differ by rounding: about 1e-5 of the largest; with `dtype`
-    "bfloat16", whose products take rounded values and sum them in float32, about 1e-2. `arithmetic` of
-    the result says which instructions do that. Later changes of `model` do not reach the copy. Where the
-    operator cannot stand in for the model, a copy of the plain network is returned with a warning that
-    says why. TypeError for another kind of model.
+    "bfloat16", whose products take rounded values and sum them in float32, about 1e-2. On a GPU the maps
+    are of that type too, and there is "float16", about 2e-3. `arithmetic` of the result says how it
+    computes. It runs on the device that Jittor was set to when it was made. Later changes of `model` do
+    not reach the copy. Where nothing can stand in for the model, a copy of the plain network is returned
+    with a warning that says why. TypeError for another kind of model; JvanError, a ValueError, for a
+    dtype that the device does not have.
     """
     if not isinstance(model, VAN):
         raise TypeError(f"optimize_for_inference takes a VAN, not a {type(model).__name__}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-    reason = "Jittor computes on the GPU" if jt.flags.use_cuda else _jit.why_not()
+    check_dtype(dtype)
+    reason = None if on_gpu() else _jit.why_not()
     if reason is None:
         try:
-            return InferenceVAN(model, dtype)
+            return (GPUInferenceVAN if on_gpu() else InferenceVAN)(model, dtype)
         except Unknown as unknown:
             reason = str(unknown)
     warnings.warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
@@ -53,52 +57,25 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
     return plain
 
 
-class InferenceVAN(nn.Module):
-    """A VAN's forward pass; made by `optimize_for_inference`.
+def check_dtype(dtype: str) -> None:
+    """PrecisionError for what is no dtype of inference, or none on the device that Jittor is set to."""
+    if dtype not in DTYPES:
+        raise PrecisionError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if dtype == "float16" and not on_gpu():
+        raise PrecisionError("dtype is float16, which needs a GPU; on the CPU choose bfloat16, or float32")
 
-    x: (N, in_chans, H, W) float32 -> what the network it was made from gives: logits (N, num_classes),
-    pooled features, or of a VANFeatures the list of its stages' maps. It runs on the CPU. `arithmetic`
-    says in what numbers.
-    """
+
+class InferenceVAN(InferenceNetwork):
+    """See InferenceNetwork: on the CPU, one operator for the whole network."""
 
     def __init__(self, model: VAN, dtype: str = "float32"):
+        super().__init__(model, _jit.arithmetic(dtype))
         self._sizes = replace(sizes_of(model), pairs=dtype == "bfloat16")
-        self.arithmetic = _jit.arithmetic(dtype)
-        self.in_chans, self.num_features, self.num_classes = model.in_chans, model.num_features, model.num_classes
-        self.feature_info, self.metadata = model.feature_info, model.metadata
-        self.pretrained_cfg = model.pretrained_cfg
-        self.out_indices = model.out_indices if isinstance(model, VANFeatures) else None
-        self.head = copy.deepcopy(model.head)
-        self.head.eval()
         tensors = {name: value.numpy() for name, value in model.state_dict().items()}
         self._weights, self._offset = _on_a_cache_line(pack_weights(self._sizes, tensors))
         self._plans = OrderedDict()
-        self.is_train = False
-
-    def execute(self, x):
-        if self.out_indices is None:
-            return self._run(x, logits=True)[0]
-        maps = self._run(x, wanted=self.out_indices)[1]
-        return [maps[i] for i in self.out_indices]
-
-    def forward_features(self, x):
-        """x (N, in_chans, H, W) -> (N, C4, H/32, W/32), the last stage's map after its LayerNorm."""
-        return self._run(x, wanted=(3,))[1][3]
-
-    def forward_head(self, features):
-        """features (N, C4, h, w) -> logits (N, num_classes): the mean over the map, then the head."""
-        return self.head(features.mean([2, 3]))
-
-    def get_classifier(self):
-        """The head: a linear layer, or an identity where the network has no classes."""
-        return self.head
-
-    def train(self):
-        """Not possible: raises RuntimeError."""
-        raise RuntimeError("this network is for inference alone; train the one that it was made from")
 
     def _run(self, x, wanted=(), logits=False):
-        """The logits and the four stages' maps; what is not asked for has no values."""
         VAN._check_input(self, x)
         if x.dtype != "float32":
             x = x.float32()

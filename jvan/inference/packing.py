@@ -15,12 +15,12 @@ def pack_weights(sizes: Sizes, tensors: dict[str, np.ndarray]) -> np.ndarray:
 
 def _pieces(sizes: Sizes, tensors: dict[str, np.ndarray]):
     for i, stage in enumerate(sizes.stages, start=1):
-        embed = fold_patch_embed(_section(tensors, f"patch_embed{i}."))
+        embed = fold_patch_embed(section(tensors, f"patch_embed{i}."))
         panels = _patch_panels(embed.weight, stem=i == 1)
         yield _pairs(panels) if sizes.pairs and i > 1 else panels
         yield _padded(embed.bias)
         for j in range(stage.depth):
-            yield from _block_pieces(_section(tensors, f"block{i}.{j}."), sizes.pairs)
+            yield from _block_pieces(section(tensors, f"block{i}.{j}."), sizes.pairs)
         yield _padded(tensors[f"norm{i}.weight"])
         yield _padded(tensors[f"norm{i}.bias"])
     if sizes.classes:
@@ -85,5 +85,5 @@ def _aligned(piece: np.ndarray) -> np.ndarray:
     return np.pad(flat, (0, -flat.size % ALIGNMENT))
 
 
-def _section(tensors, prefix: str) -> dict[str, np.ndarray]:
+def section(tensors, prefix: str) -> dict[str, np.ndarray]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -33,19 +33,22 @@ class Predictor:
 
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
     with neither the bundled network, which is untrained. `labels` is a file (see `read_labels`) or a
-    sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda".
-    Raises CheckpointError for weights without a classification head, JvanError for labels that are
-    not one a class.
+    sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda",
+    `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a
+    classification head, JvanError for labels that are not one a class and for a dtype that the device
+    does not have.
     """
 
-    def __init__(self, arch: str | None = None, weights=None, *, device="auto", labels=None, batch_size: int = 16):
+    def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16):  # fmt: skip
         given = _given_labels(labels)
         weights, self.weights = _resolve(arch, weights)
 
         from ..device import use_device
         from ..models import create_model
+        from .optimize import check_dtype
 
         self.device = use_device(device)
+        check_dtype(dtype)
         try:
             model = create_model(arch, weights=weights)
         except JvanError:
@@ -56,17 +59,17 @@ class Predictor:
             raise CheckpointError(
                 f"{self.weights}: the weights have no classification head, so they cannot name pictures; give a classifier's"
             ) from None
-        self._set_up(model, given, labels, batch_size)
+        self._set_up(model, given, labels, batch_size, dtype)
 
     @classmethod
-    def from_model(cls, model, *, labels=None, batch_size: int = 16) -> Predictor:
+    def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16) -> Predictor:
         """A predictor around a network that is at hand; it is put into eval mode."""
         predictor = cls.__new__(cls)
         predictor.weights, predictor.device = "the given network", None
-        predictor._set_up(model, _given_labels(labels), labels, batch_size)
+        predictor._set_up(model, _given_labels(labels), labels, batch_size, dtype)
         return predictor
 
-    def _set_up(self, model, given, source, batch_size) -> None:
+    def _set_up(self, model, given, source, batch_size, dtype) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; it must be a positive integer")
         metadata = model.metadata
@@ -83,7 +86,7 @@ class Predictor:
                 f"{self.weights}: the network takes {channels} channels and its preprocessing describes {means}; "
                 "pictures give 3, or 1 as grey"
             )
-        self.model, self.metadata, self.batch_size = _fast(model.eval()), metadata, batch_size
+        self.model, self.metadata, self.batch_size = _fast(model.eval(), dtype), metadata, batch_size
         classes = metadata.config.num_classes
         if given is None:
             self.labels = labels_for(metadata.labels, classes)
@@ -182,14 +185,12 @@ def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> li
     return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
 
 
-def _fast(model):
-    """The network folded into one operator where the kernels run, which is on the CPU; else as it is."""
-    import jittor as jt
-
+def _fast(model, dtype):
+    """The network folded for inference where it is a VAN; else as it is."""
     from ..models import VAN
     from .optimize import optimize_for_inference
 
-    return model if jt.flags.use_cuda or not isinstance(model, VAN) else optimize_for_inference(model)
+    return optimize_for_inference(model, dtype) if isinstance(model, VAN) else model
 
 
 def _given_labels(labels) -> tuple[Label, ...] | None:

@@ -124,7 +124,7 @@ class Block(nn.Module):
     def _add(self, x, norm, branch, scale, fused):
         """x + s·branch(norm(x)), in the operator `fused` where the branch's layers are those that it computes."""
         if not branch.is_one_operator:
-            return x + self.drop_path(scale * branch(norm(x)))
+            return (x + self.drop_path(scale * branch(norm(x)))).cast(x.dtype)
         keep = self.drop_path.factors(x.shape[0])
         # Kept until they are needed, a block's maps would be most of what it needs at once.
         out, mean, var = fused(x, norm.as_operand(), *branch.operands, scale, keep, recompute=is_checkpointed())

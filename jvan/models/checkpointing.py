@@ -93,7 +93,8 @@ class _Checkpoint(jt.Function):
 def _not_before(earlier, x):
     """x, once `earlier` is there: Jittor runs what it can, and could make several modules' maps at once."""
     # Both choices are x, whatever the condition: arithmetic with `earlier` would spread what is not finite in it.
-    condition = earlier.reshape((-1,))[:1].reshape((1,) * x.ndim).broadcast(x.shape) > 0
+    first = earlier.reshape((-1,))[:1].float32()  # of bfloat16 on the CPU, Jittor's comparison with 0 does not compile
+    condition = first.reshape((1,) * x.ndim).broadcast(x.shape) > 0
     return jt.ternary(condition, x, x)
 
 

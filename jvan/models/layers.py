@@ -59,14 +59,15 @@ class Depthwise(nn.Module):
 
 
 class Linear(nn.Module):
-    """x (N, C) -> (N, O); weights from a normal of deviation 0.02 truncated at ±2, bias 0, as the official head."""
+    """x (N, C) -> (N, O), float32; weights from a normal of deviation 0.02 truncated at ±2, bias 0, as the official head."""
 
     def __init__(self, in_features: int, out_features: int):
         self.weight = init.trunc_normal_(jt.zeros((out_features, in_features)), std=0.02)
         self.bias = init.constant((out_features,), "float32", 0.0)
 
     def execute(self, x):
-        return pointwise(x, self.weight, self.bias)
+        # Whatever the maps are: what a softmax and a loss are made from is float32.
+        return pointwise(x.float32(), self.weight.float32(), self.bias.float32())
 
 
 class BatchNorm(nn.Module):
@@ -86,7 +87,7 @@ class BatchNorm(nn.Module):
     def execute(self, x):
         if not self.is_train:
             scale = self.weight / (self.running_var + self.eps).sqrt()
-            return x * scale + (self.bias - self.running_mean * scale)
+            return (x * scale + (self.bias - self.running_mean * scale)).cast(x.dtype)
         y, mean, var = batch_norm(x, self.weight, self.bias, self.eps)
         self.update_running(mean, var, count=x.numel() // x.shape[-1])
         return y
@@ -135,7 +136,7 @@ class Dropout(nn.Module):
         return self.is_train and self.rate > 0
 
     def execute(self, x):
-        return x * self._factors(x.shape) if self.drops else x
+        return (x * self._factors(x.shape)).cast(x.dtype) if self.drops else x
 
     def _factors(self, shape):
         keep = 1 - self.rate
@@ -146,7 +147,7 @@ class DropPath(Dropout):
     """Drop a residual branch for whole samples in training, and scale the others by 1 / (1 - rate)."""
 
     def execute(self, x):
-        return x * self.factors(x.shape[0]).reshape((-1, *[1] * (x.ndim - 1))) if self.drops else x
+        return (x * self.factors(x.shape[0]).reshape((-1, *[1] * (x.ndim - 1)))).cast(x.dtype) if self.drops else x
 
     def factors(self, batch: int):
         """What each sample's branch is to be multiplied by: (batch,)."""

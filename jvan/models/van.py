@@ -17,7 +17,8 @@ class VAN(nn.Module):
     """Four stages of patch embedding, blocks and LayerNorm, then a linear head (Table 5).
 
     x: (N, in_chans, H, W) float32, any H, W of at least 32 -> logits (N, num_classes), or the pooled
-    features (N, C4) where num_classes is 0. `lka` makes a block's attention from its width.
+    features (N, C4) where num_classes is 0. `lka` makes a block's attention from its width. Of a float16 or bfloat16 x
+    all maps are of that type; parameters, sums, statistics, pooled features and logits are float32.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class VAN(nn.Module):
 
     def forward_head(self, features):
         """features (N, C4, h, w) -> logits (N, num_classes): the mean over the map, then the head."""
-        return self.head(features.mean([2, 3]))
+        return self.head(features.float32().mean([2, 3]))
 
     def stages(self, x):
         """Yield the four stages' maps (N, h, w, C); the LayerNorm's output is what the next stage reads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import nn
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 from .depthwise import convolve, depthwise_ref, weight_gradients
@@ -29,6 +30,7 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
     return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute)
 
 
+@in_float32
 def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute=False):
     normal, mean, var = norm.ref(x)
     u = nn.gelu(pointwise_ref(normal, *proj_1))

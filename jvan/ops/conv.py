@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import nn
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 
@@ -24,6 +25,7 @@ def conv(x, weight, bias, stride=1, padding=0):
     return (conv_fused if can_run(x, weight, bias) else conv_ref)(x, weight, bias, stride, padding)
 
 
+@in_float32
 def conv_ref(x, weight, bias, stride=1, padding=0):
     """By Jittor's convolution: oneDNN and cuDNN where Jittor finds them, generic loops elsewhere."""
     # Channels first for this one: of the channels-last form with a stride, Jittor 1.3.11 computes the

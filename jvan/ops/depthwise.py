@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jittor as jt
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 
@@ -21,6 +22,7 @@ def depthwise(x, weight, bias, dilation=1):
     return chosen(x, weight, bias, dilation)
 
 
+@in_float32
 def depthwise_ref(x, weight, bias, dilation=1):
     """The same by Jittor's index operators: oneDNN or cuDNN where Jittor finds them, generic loops elsewhere."""
     batch, height, width, chans = x.shape

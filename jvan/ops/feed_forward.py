@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import nn
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 from .depthwise import depthwise_ref
@@ -29,6 +30,7 @@ def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep, recompute)
 
 
+@in_float32
 def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     normal, mean, var = norm.ref(x)
     hidden = nn.gelu(depthwise_ref(pointwise_ref(normal, *fc1), *dw))

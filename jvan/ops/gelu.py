@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import nn
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 
 
@@ -13,6 +14,7 @@ def gelu(x):
     return (gelu_fused if can_run(x) else gelu_ref)(x)
 
 
+@in_float32
 def gelu_ref(x):
     return nn.gelu(x)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jittor as jt
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 
@@ -65,6 +66,7 @@ def batch_norm(x, weight, bias, eps):
     return (batch_norm_fused if can_run(x, weight, bias) else batch_norm_ref)(x, weight, bias, eps)
 
 
+@in_float32
 def batch_norm_ref(x, weight, bias, eps):
     axes = list(range(x.ndim - 1))
     mean = x.mean(axes)
@@ -117,6 +119,7 @@ def layer_norm(x, weight, bias, eps):
     return (layer_norm_fused if can_run(x, weight, bias) else layer_norm_ref)(x, weight, bias, eps)
 
 
+@in_float32
 def layer_norm_ref(x, weight, bias, eps):
     centred = x - x.mean(-1, keepdims=True)
     var = (centred * centred).mean(-1, keepdims=True)

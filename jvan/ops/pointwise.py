@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jittor as jt
 
+from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 
@@ -15,6 +16,7 @@ def pointwise(x, weight, bias):
     return (pointwise_fused if can_run(x, weight, bias) else pointwise_ref)(x, weight, bias)
 
 
+@in_float32
 def pointwise_ref(x, weight, bias):
     out_chans, in_chans = weight.shape[:2]
     flat = x.reshape((-1, in_chans))

@@ -70,6 +70,12 @@ def test_residual(run, types, shape):
 
 
 @at_all_types
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_shortcut(run, types, shape):
+    check("shortcut", run, types, shape=shape)
+
+
+@at_all_types
 @pytest.mark.parametrize("shape", [(2, 1), *ROWS[1:]], ids=str)
 def test_batch_norm(run, types, shape):
     check("batch_norm", run, types, shape=shape)

@@ -10,7 +10,8 @@ ARRAY_TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.uint
 def stored(values, dtype: str) -> np.ndarray:
     """Values as a contiguous array of a dtype, rounded to the nearest."""
     if dtype != "bfloat16":
-        return np.ascontiguousarray(values).astype(dtype)
+        with np.errstate(over="ignore"):  # too large ones become infinite, as on a GPU
+            return np.ascontiguousarray(values).astype(dtype)
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 

@@ -17,6 +17,7 @@ from .operators import OPERATORS, types_of
 
 HERE = Path(__file__).parent
 TYPES = (("float32", "float32"), ("float16", "float16"), ("bfloat16", "float32"))
+_COMPILED = (*TYPES, ("float16", "float32"))
 _C_TYPES = {"float32": "float", "float16": "jvan::half_t", "bfloat16": "jvan::bfloat16_t"}
 _MARGIN = 64  # elements around an array, which a kernel must neither use nor change
 _DIMS = 4
@@ -84,9 +85,9 @@ def _with_margin(shape, dtype, misaligned, values=None):
 
 
 def source_text() -> str:
-    """C++ of all operators for all TYPES, each a C function that returns null or what went wrong."""
+    """C++ of all operators for all pairs of types, each a C function that returns null or what went wrong."""
     headers = "".join(f'#include "{HERE / header}"\n' for header in sorted({o.header for o in OPERATORS.values()}))
-    functions = "".join(_function(name, operator, types) for name, operator in OPERATORS.items() for types in TYPES)
+    functions = "".join(_function(name, operator, types) for name, operator in OPERATORS.items() for types in _COMPILED)
     setting = (
         'extern "C" void emulator_set(int backwards, int64_t limit) '
         "{ jvan::emulator().backwards = backwards; jvan::emulator().limit = limit; }\n"

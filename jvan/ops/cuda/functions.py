@@ -5,14 +5,13 @@ from __future__ import annotations
 import jittor as jt
 
 from .operators import TILE, groups_of, slices_of
-from .run import is_emulated, run
+from .run import is_emulated, rounded, run
 
 MAX_SIZE, MAX_REACH = 15, 40  # of a depthwise kernel: what fits into shared memory everywhere
 
 
-def fits(weight, dilation) -> bool:
-    """Whether the depthwise kernel takes a weight of this size."""
-    size = weight.shape[2]
+def fits(size, dilation) -> bool:
+    """Whether the depthwise kernel takes weights of size × size."""
     return size <= MAX_SIZE and dilation * (size - 1) <= MAX_REACH
 
 
@@ -28,7 +27,7 @@ def depthwise_gelu(x, input_bias, weight, bias):
 
 def product(x, weight):
     """x (rows, C) times weight (O, C), transposed -> (rows, O) by cuBLAS; a weight of another type is rounded first."""
-    return _Product.apply(x, weight.cast(x.dtype) if weight.dtype != x.dtype else weight)
+    return _Product.apply(x, weight)
 
 
 def add_bias(p, bias, gelu=False):
@@ -113,20 +112,21 @@ def _weight_shapes(x, weight):
 
 class _Product(jt.Function):
     def execute(self, x, weight):
-        self.inputs = x, weight
-        return _multiply(x, weight, False, True)
+        self.inputs, self.parameter = (x, rounded(weight, x.dtype)), weight.dtype
+        return _multiply(*self.inputs, False, True)
 
     def grad(self, dy):
         x, weight = self.inputs
-        return _multiply(dy, weight, False, False), _multiply(dy, x, True, False)
+        return _multiply(dy, weight, False, False), _multiply(dy, x, True, False).cast(self.parameter)
 
 
 def _multiply(a, b, transpose_a, transpose_b):
     if is_emulated():
         a, b, dtype = a.float32(), b.float32(), a.dtype
         a, b = (a.transpose() if transpose_a else a), (b.transpose() if transpose_b else b)
-        return jt.matmul(a, b).cast(dtype)
-    # Not nn.matmul: of float16 maps its gradients would be float32 broadcasts, as large as rows · C · O.
+        return rounded(jt.matmul(a, b), dtype)
+    # Not nn.matmul: of float16 maps its gradients would be float32 broadcasts, as large as rows · C · O. cuBLAS sums in
+    # float32 and rounds once (CUBLAS_COMPUTE_32F) while jt.flags.use_tensorcore is 0, which precision.check makes sure of.
     return jt.compile_extern.cublas_ops.cublas_matmul(a, b, transpose_a, transpose_b)
 
 

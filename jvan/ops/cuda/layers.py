@@ -12,7 +12,7 @@ _FEED_FORWARD = ("depthwise_gelu", "depthwise", "epilogue", "residual", "batch_n
 
 
 def can_depthwise(x, weight, bias, dilation) -> bool:
-    return f.fits(weight, dilation) and can_run(("depthwise",), x, weight, bias)
+    return f.fits(weight.shape[2], dilation) and can_run(("depthwise",), x, weight, bias)
 
 
 def can_pointwise(x, weight, bias) -> bool:
@@ -32,7 +32,7 @@ def can_layer_norm(x, weight, bias) -> bool:
 
 
 def can_attention(x, norm, parameters, remote, dilation) -> bool:
-    return f.fits(remote[0], dilation) and can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
+    return f.fits(remote[0].shape[2], dilation) and can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
 
 
 def can_feed_forward(x, norm, parameters) -> bool:

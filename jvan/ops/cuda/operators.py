@@ -123,6 +123,13 @@ OPERATORS = {
         "TWWF",
         ("inner",),
     ),
+    "shortcut": Operator(
+        "residual.cuh",
+        f"jvan::shortcut(in0_p, in1_p, scaled ? in2_p : nullptr, in3_p, out0_p, {_rows('slices')});",
+        "TWWT",
+        "T",
+        ("scaled", "slices"),
+    ),
     "batch_statistics": Operator(
         "batch_norm.cuh",
         f"jvan::batch_statistics(in0_p, out0_p, out1_p, out2_p, {_rows('out2_shape0')});",

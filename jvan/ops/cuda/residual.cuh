@@ -48,6 +48,23 @@ residual_backward_kernel(const T* dy, const T* p, const W* b, const T* inner, co
   write_partials<N, 2>(partials, r, place, sums);
 }
 
+// y = s · x + p + b, all that is left of it where BatchNorm and layer scale are folded into the products; a null s is 1
+template <class T, class W, int N, bool VECTOR>
+__global__ void __launch_bounds__(256) shortcut_kernel(const T* p, const W* b, const W* s, const T* x, T* y, Rows r) {
+  const Place<N> place(r);
+  const Floats<N> bias = load_some<N>(b + place.channel, place.left);
+  Floats<N> scale = zeros<N>();
+  if (s) scale = load_some<N>(s + place.channel, place.left);
+  for (int64_t row = place.row; row < r.rows; row += place.step) {
+    const int64_t at = row * r.chans + place.channel;
+    Floats<N> v = read<N>(p + at, place.left, VECTOR);
+    const Floats<N> base = read<N>(x + at, place.left, VECTOR);
+#pragma unroll
+    for (int c = 0; c < N; c++) v[c] += bias[c] + (s ? scale[c] * base[c] : base[c]);
+    write<N>(y + at, v, place.left, VECTOR);
+  }
+}
+
 // Maps (rows, chans), `pixels` rows a picture; b, s, db, ds (chans); keep (pictures); partials (slices, 2, chans).
 template <class T, class W>
 void residual(const T* p, const W* b, const T* inner, const W* s, const float* keep, const T* x, T* y, int64_t pixels, Rows r) {
@@ -59,6 +76,10 @@ void residual_backward(const T* dy, const T* p, const W* b, const T* inner, cons
                        float* partials, int64_t pixels, Rows r) {
   JVAN_LAUNCH_ROWS(residual_backward_kernel, aligned<T>(r.chans, dy, p, inner, dp), 2, r, dy, p, b, inner, s, keep, dp, partials, pixels, r);
   add_partials(partials, r.slices, 2 * r.chans, Results<W>{db, ds, r.chans});
+}
+
+template <class T, class W> void shortcut(const T* p, const W* b, const W* s, const T* x, T* y, Rows r) {
+  JVAN_LAUNCH_ROWS(shortcut_kernel, aligned<T>(r.chans, p, x, y), 0, r, p, b, s, x, y, r);
 }
 
 }  // namespace jvan

@@ -38,16 +38,42 @@ def can_run(families, x, *parameters) -> bool:
     Jittor computes on a GPU, the parameters are of one dtype, x's or float32, and the kernels passed their check there,
     which runs once a process for each family and pair of dtypes. A family that fails it is never used; one line says so.
     """
-    if not (jt.flags.use_cuda or _emulator) or os.environ.get(_jit.SWITCH) == "0":
+    if not on_gpu() or os.environ.get(_jit.SWITCH) == "0":
         return False
     types = str(x.dtype), str(parameters[0].dtype) if parameters else "float32"
     if types[0] not in TOLERANCE or types[1] not in (types[0], "float32"):
         return False
     if any(str(v.dtype) != types[1] for v in parameters):
         return False
+    return not any(_faults(families, types))
+
+
+def why_not(families, dtype: str) -> str | None:
+    """Why these families cannot compute a network whose maps are of this dtype and whose parameters are float32; None where they can."""
+    if os.environ.get(_jit.SWITCH) == "0":
+        return f"the CUDA kernels are switched off: {_jit.SWITCH} is 0"
+    return precision_fault(dtype) or next(filter(None, _faults(families, (dtype, "float32"))), None)
+
+
+def precision_fault(dtype: str) -> str | None:
+    """What of Jittor's settings spoils products of this dtype.
+
+    With use_tensorcore, cublas_matmul_op.cc asks for CUBLAS_COMPUTE_16F: sums of float16, and nothing that cuBLAS has for bfloat16.
+    """
+    if dtype == "float32" or not jt.flags.use_tensorcore:
+        return None
+    return f"jt.flags.use_tensorcore is {jt.flags.use_tensorcore}, with which Jittor's {dtype} products are not summed in float32; set it to 0"
+
+
+def on_gpu() -> bool:
+    """Whether Jittor computes on a GPU, or an emulator in its place."""
+    return bool(jt.flags.use_cuda) or _emulator is not None
+
+
+def _faults(families, types):
     if _emulator is None:
         compile_all(tuple(families), types)
-    return all(fault(family, types) is None for family in families)
+    return (fault(family, types) for family in families)
 
 
 @functools.cache
@@ -102,11 +128,15 @@ def run_arrays(name, types, arrays, shapes, numbers):
 
 def to_variable(array, dtype):
     """A jt.Var of what `arrays.stored` made."""
-    return jt.array(exact(array).astype("float32")).cast(dtype).stop_grad() if dtype == "bfloat16" else jt.array(array)
+    if dtype != "bfloat16":
+        return jt.array(array)
+    # Flat: Jittor compiles a cast anew for every number of axes.
+    return jt.array(exact(array).astype("float32").ravel()).bfloat16().reshape(array.shape).stop_grad()
 
 
 def to_array(variable):
-    return stored(variable.float32().numpy(), str(variable.dtype))
+    """What `arrays.stored` makes of a jt.Var's values."""
+    return stored(variable.numpy(), str(variable.dtype))  # of bfloat16, Jittor gives numpy float32
 
 
 @contextlib.contextmanager
@@ -124,6 +154,13 @@ def emulated(emulator):
 
 def is_emulated() -> bool:
     return _emulator is not None
+
+
+def rounded(x, dtype):
+    """x as `dtype`, to the nearest: as a GPU's cast does it. Jittor's on the CPU cuts bfloat16 off (fp16_compute.h)."""
+    if is_emulated() and dtype == "bfloat16" and x.dtype != dtype:
+        return to_variable(stored(x.numpy(), "bfloat16"), "bfloat16")
+    return x if x.dtype == dtype else x.cast(dtype)
 
 
 def _run_emulated(name, types, inputs, shapes, numbers):

@@ -143,6 +143,16 @@ def check_residual(run, types, shape=(3, 13, 20)):
     return case.errors
 
 
+def check_shortcut(run, types, shape=(37, 20)):
+    """Inference's end of a half block: s·x + p + b, and with s = 1."""
+    case, (rows, chans) = Case(run, types), shape
+    p, x, bias, scale = case.draw("T", *shape), case.draw("T", *shape), case.draw("W", chans), case.draw("W", chans)
+    for scaled, factor in ((1, scale), (0, 1.0)):
+        (y,) = case.run("shortcut", [p, bias, scale, x], [shape], scaled=scaled, slices=slices_of(rows, chans))
+        case.compare(("plain", "scaled")[scaled], y, factor * x + p + bias)
+    return case.errors
+
+
 def check_batch_norm(run, types, shape=(37, 20), offset=0.0):
     case, (rows, chans) = Case(run, types), shape
     x = exact(stored(case.draw("T", *shape) + offset, types[0]))
@@ -205,6 +215,7 @@ CHECKS = {
     "depthwise_gelu": check_depthwise_gelu,
     "epilogue": check_epilogue,
     "residual": check_residual,
+    "shortcut": check_shortcut,
     "batch_norm": check_batch_norm,
     "layer_norm": check_layer_norm,
     "patches": check_patches,

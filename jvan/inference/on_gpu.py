@@ -1,0 +1,102 @@
+"""The folded network on a GPU: products by cuBLAS, and the operators of ops.cuda between them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jittor as jt
+import numpy as np
+
+from ..models.van import VAN
+from ..ops.cuda import folded
+from ..ops.cuda.functions import fits, layer_norm
+from ..ops.cuda.run import rounded, why_not
+from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
+from .network import InferenceNetwork
+from .packing import section
+from .plan import Sizes, StageSizes
+from .structure import Unknown, sizes_of
+
+
+class GPUInferenceVAN(InferenceNetwork):
+    """See InferenceNetwork. Maps and products' weights are of `dtype`; sums, biases, depthwise taps, the last LayerNorm,
+    pooled features and logits are float32. Raises Unknown where the kernels cannot stand in for the model.
+    """
+
+    def __init__(self, model: VAN, dtype: str = "float32"):
+        sums = "" if dtype == "float32" else f" maps and products of {dtype} weights, float32 sums,"
+        super().__init__(model, f"{sums or 'float32'} on the GPU".strip())
+        self._sizes, self._dtype = sizes_of(model), dtype
+        reason = why_not(folded.FAMILIES, dtype) or _misfit(self._sizes)
+        if reason:
+            raise Unknown(reason)
+        tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+        self._stages = [self._stage(i, stage, tensors) for i, stage in enumerate(self._sizes.stages, start=1)]
+
+    def _run(self, x, wanted=(), logits=False):
+        VAN._check_input(self, x)
+        maps = [None] * 4
+        with jt.no_grad():
+            x = rounded(x.permute(0, 2, 3, 1), self._dtype)
+            for i in range(4 if logits else max(wanted) + 1):
+                x = self._advance(x, self._stages[i], last=i == 3)
+                maps[i] = x.permute(0, 3, 1, 2).float32() if i in wanted else None
+            return (self.head(x.mean([1, 2])) if logits else None), maps
+
+    def _advance(self, x, stage: _Stage, last: bool):
+        x = folded.patch_embed(x, stage.embed, stage.sizes.kernel, stage.sizes.stride)
+        for block in stage.blocks:
+            x = folded.attention(x, block, self._sizes.dilation, self._sizes.gate)
+            x = folded.feed_forward(x, block)
+        shape, x = x.shape, x.float32() if last else x
+        return layer_norm(x.reshape((-1, shape[-1])), *stage.norm, self._sizes.norm_eps).reshape(shape)
+
+    def _stage(self, i: int, sizes: StageSizes, tensors) -> _Stage:
+        embed = fold_patch_embed(section(tensors, f"patch_embed{i}."))
+        rows = np.moveaxis(embed.weight, 1, -1).reshape(len(embed.weight), -1)  # in the order of ops.cuda's patches
+        blocks = [self._block(fold_block(section(tensors, f"block{i}.{j}."))) for j in range(sizes.depth)]
+        norm = _vector(tensors[f"norm{i}.weight"]), _vector(tensors[f"norm{i}.bias"])
+        return _Stage(sizes, self._product(Layer(rows, embed.bias)), blocks, norm)
+
+    def _block(self, block: FoldedBlock) -> FoldedBlock:
+        return FoldedBlock(
+            proj_1=self._product(block.proj_1),
+            conv0=_depthwise(block.conv0),
+            conv_spatial=_depthwise(block.conv_spatial),
+            conv1=self._product(block.conv1),
+            scale=_vector(block.scale),
+            proj_2=self._product(block.proj_2),
+            fc1=self._product(block.fc1),
+            dwconv=_depthwise(block.dwconv),
+            fc2=self._product(block.fc2),
+        )
+
+    def _product(self, layer: Layer | None) -> Layer | None:
+        return layer and Layer(rounded(_vector(layer.weight), self._dtype).stop_grad(), _vector(layer.bias))
+
+
+class _Stage(NamedTuple):
+    """A stage's sizes and its layers, of jt.Var."""
+
+    sizes: StageSizes
+    embed: Layer
+    blocks: list[FoldedBlock]
+    norm: tuple
+
+
+def _depthwise(layer: Layer | None) -> Layer | None:
+    return layer and Layer(_vector(layer.weight), _vector(layer.bias))
+
+
+def _vector(array) -> jt.Var:
+    return jt.array(np.asarray(array, np.float32)).stop_grad()
+
+
+def _misfit(sizes: Sizes) -> str | None:
+    """What of a network the depthwise kernels do not take."""
+    for size, dilation in ((sizes.local, 1), (sizes.remote, sizes.dilation)):
+        if size and not fits(size, dilation):
+            return (
+                f"a depthwise kernel of {size}×{size} with dilation {dilation} does not fit into a GPU's shared memory"
+            )
+    return None
