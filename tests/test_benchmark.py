@@ -154,7 +154,7 @@ def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkey
         (["--tf32"], "--tf32 needs --device cuda"),
         (["--against", "torch", "torch-graphs"], "--against torch-graphs needs --device cuda"),
         (["--against", "openvino", "torch", "--device", "cuda"], "--against openvino runs on the CPU alone"),
-        (["--mode", "train", "--dtype", "float16", "--device", "cuda"], "training is in float32"),
+        (["--mode", "train", "--dtype", "float16", "--device", "cuda"], "training is in float32 or bfloat16; add it"),
         (["--against", "tensorflow"], "invalid choice: 'tensorflow'"),
         (["--size", "31"], "'31' is too small"),
         (["--size", "224x"], "'' is not a positive integer"),
@@ -163,7 +163,7 @@ def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkey
         (["--python", "/no/python"], "'/no/python' is no interpreter"),
         (["--python", "tensorflow=python3"], "'tensorflow' is no engine"),
         (["--weights", "w", "--arch", "van_b0", "van_b1"], "--weights has one network"),
-        (["--mode", "train", "--dtype", "bfloat16"], "training is in float32"),
+        (["--mode", "train", "--dtype", "bfloat16"], "training is in float32; add it"),
     ],
 )
 def test_usage(argv, said, capsys):

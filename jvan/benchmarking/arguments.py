@@ -19,12 +19,13 @@ OpenVINO run what PyTorch exports, so they need torch and onnx too. Without --we
 
 With --device cuda every peer runs in each --dtype: torch-graphs and torch-compile-graphs replay a CUDA graph
 of a whole iteration, channels-last; in 16 bits torch-channels-last uses autocast and the others convert the
-weights. The clock is read around batches of iterations that end with the device's. --tf32 lets all engines
+weights. A training step in bfloat16 has float32 parameters and bfloat16 maps, PyTorch's by autocast. The
+clock is read around batches of iterations, when the device has finished the last one. --tf32 lets all engines
 round the factors of float32 products; without it none does.
 
 The exit status is 1 where jvan was not measured, an engine failed, or outputs differ from jvan's by more
 than the tolerance (1e-4 of the largest logit, bfloat16 3e-2, gradients 5e-3 of each one's largest number; on
-a GPU 1e-3, float16 and TF32 2e-2, bfloat16 3e-2, gradients 5e-3, TF32 5e-2).
+a GPU 1e-3, float16 and TF32 2e-2, bfloat16 3e-2, gradients 5e-3, TF32 5e-2, bfloat16 0.3).
 """
 
 
@@ -88,8 +89,9 @@ def contradiction(options) -> str:
         return "--tf32 needs --device cuda"
     if not cuda and "float16" in options.dtype:
         return f"--dtype float16 needs --device cuda; on the CPU there are {' and '.join(CPU_DTYPES)}"
-    if "train" in options.mode and not set(TRAINING) & set(options.dtype):
-        return "training is in float32; add float32 to --dtype or leave train out"
+    training = TRAINING if cuda else ("float32",)
+    if "train" in options.mode and not set(training) & set(options.dtype):
+        return f"training is in {' or '.join(training)}; add it to --dtype or leave train out"
     return ""
 
 

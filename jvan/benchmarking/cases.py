@@ -12,12 +12,13 @@ from .engines import PRODUCT, Engine
 from .flops import flop
 
 # Relative to the largest logit (or number of a gradient). Gradients pass some hundred sums over a batch's pixels.
-# GPUs compile with fast math, and TF32 has the 11 bits of float16.
+# GPUs compile with fast math, and TF32 has the 11 bits of float16. A gradient of bfloat16 maps errs by 0.12 of its largest
+# number in PyTorch (autocast, CPU, VAN-B0 with these weights, 8 pictures of 96×96).
 TOLERANCES = {
     ("cpu", "infer"): {"float32": 1e-4, "bfloat16": 3e-2},
     ("cpu", "train"): {"float32": 5e-3},
     ("cuda", "infer"): {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 3e-2},
-    ("cuda", "train"): {"float32": 5e-3, "tf32": 5e-2},
+    ("cuda", "train"): {"float32": 5e-3, "tf32": 5e-2, "bfloat16": 0.3},
 }
 
 

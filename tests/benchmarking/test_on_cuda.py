@@ -27,7 +27,13 @@ WORKERS = Path(rounds.__file__).parent / "workers"
     [
         ("infer", ["float16"], ["torch-graphs", "jittor"], ["jvan-fp16", "torch-graphs-fp16"]),
         ("infer", ["float32", "bfloat16"], ["torch"], ["jvan", "jvan-bf16", "torch", "torch-bf16"]),
-        ("train", ["float32", "bfloat16"], ["torch-compile", "jittor"], ["jvan", "torch-compile", "jittor"]),
+        (
+            "train",
+            ["float32", "bfloat16"],
+            ["torch-compile", "jittor"],
+            ["jvan", "jvan-bf16", "torch-compile", "jittor", "torch-compile-bf16"],
+        ),
+        ("train", ["float16", "float32"], ["torch"], ["jvan", "torch"]),
     ],
 )
 def test_chosen_engines(mode, dtypes, against, names):

@@ -112,7 +112,7 @@ class Inference:
 
 
 class Training(Inference):
-    """Forward, cross-entropy, backward, AdamW."""
+    """Forward, cross-entropy, backward, AdamW; as jvan's trainer does it, bfloat16 in the maps alone."""
 
     def __init__(self, task: dict):
         import jittor as jt
@@ -132,7 +132,8 @@ class Training(Inference):
     def loss(self):
         import jittor as jt
 
-        self.logits = self.network(self.picture)
+        reduced = self.task["dtype"] != "float32"
+        self.logits = self.network(self.picture.cast(self.task["dtype"]) if reduced else self.picture).float32()
         return jt.nn.cross_entropy_loss(self.logits, self.labels)
 
     def outputs(self) -> dict:
