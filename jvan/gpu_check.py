@@ -12,19 +12,19 @@ from pathlib import Path
 
 from ._cli import command
 
-STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth")
+STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth", "benchmark")
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json and what it printed to OUT/STEP.txt; the last lines repeat the results.
 On a machine that lends itself for ten minutes at a time: first --steps environment jittor kernels parity,
-then --steps bandwidth. The exit status is 1 where a step failed.
+then --steps bandwidth benchmark. The exit status is 1 where a step failed.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jvan.gpu_check",
-        description="Check jvan's CUDA kernels and measure them.",
+        description="Check jvan's CUDA kernels, and measure them and the networks.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -113,6 +113,41 @@ def list_models() -> list[str]:
     return list(VARIANTS)
 
 
+def describe(config: VANConfig) -> str:
+    """What `parse_arch` reads: a variant's name and what differs from it, other than classes; `custom` where none has its sizes."""
+    if config.arch not in VARIANTS:
+        return config.arch
+    usual = variant_config(config.arch, num_classes=config.num_classes)
+    changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+    return ":".join([config.arch, *(f"{name}={_text(getattr(config, name))}" for name in changed)])
+
+
+def parse_arch(text: str, **changes) -> VANConfig:
+    """`van_b0`, or with fields of VANConfig changed: `van_b0:stem_stride=1:embed_dims=32,64,128,256`; ValueError if it is neither."""
+    name, *parts = text.split(":")
+    for part in parts:
+        field, equals, value = part.partition("=")
+        if not equals or field not in {f.name for f in fields(VANConfig)}:
+            known = ", ".join(f.name for f in fields(VANConfig))
+            raise ValueError(f"{part!r} is no field=value; the fields are {known}")
+        changes[field] = _value(field, value)
+    return variant_config(name, **changes)
+
+
+def _value(field: str, text: str):
+    if field in ("lka_parts", "gate"):
+        return tuple(text.split(",")) if field == "lka_parts" else text
+    try:
+        numbers = tuple(map(float if field == "norm_eps" else int, text.split(",")))
+    except ValueError:
+        raise ValueError(f"{field} is {text!r}; it must be a number, or several with commas between them") from None
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _text(value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def variant_config(arch: str, **changes) -> VANConfig:
     """The configuration of a named variant with `changes` applied; ValueError for an unknown name."""
     if arch not in VARIANTS:

@@ -146,7 +146,15 @@ def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkey
 @pytest.mark.parametrize(
     "argv, said",
     [
-        (["--arch", "van_b9"], "invalid choice: 'van_b9'"),
+        (["--arch", "van_b9"], "unknown architecture 'van_b9'"),
+        (["--arch", "van_b0:stem=1"], "'stem=1' is no field=value; the fields are embed_dims"),
+        (["--arch", "van_b0:depths=3,3,x,2"], "depths is '3,3,x,2'; it must be a number"),
+        (["--device", "auto"], "invalid choice: 'auto'"),
+        (["--dtype", "float16"], "--dtype float16 needs --device cuda; on the CPU there are float32 and bfloat16"),
+        (["--tf32"], "--tf32 needs --device cuda"),
+        (["--against", "torch", "torch-graphs"], "--against torch-graphs needs --device cuda"),
+        (["--against", "openvino", "torch", "--device", "cuda"], "--against openvino runs on the CPU alone"),
+        (["--mode", "train", "--dtype", "float16", "--device", "cuda"], "training is in float32 or bfloat16; add it"),
         (["--against", "tensorflow"], "invalid choice: 'tensorflow'"),
         (["--size", "31"], "'31' is too small"),
         (["--size", "224x"], "'' is not a positive integer"),
@@ -155,7 +163,7 @@ def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkey
         (["--python", "/no/python"], "'/no/python' is no interpreter"),
         (["--python", "tensorflow=python3"], "'tensorflow' is no engine"),
         (["--weights", "w", "--arch", "van_b0", "van_b1"], "--weights has one network"),
-        (["--mode", "train", "--dtype", "bfloat16"], "training is in float32"),
+        (["--mode", "train", "--dtype", "bfloat16"], "training is in float32; add it"),
     ],
 )
 def test_usage(argv, said, capsys):

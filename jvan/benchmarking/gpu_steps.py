@@ -19,6 +19,7 @@ from ..models.factory import create_model
 from ..ops.cuda import run as cuda
 from ..ops.cuda import verify
 from ..ops.cuda.operators import TILE, groups_of
+from .gpu_benchmark import benchmark
 
 TYPES = (("float32", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16"), ("bfloat16", "float32"))
 PARITY = {"float32": 1e-3, "float16": 2e-2}
@@ -229,4 +230,4 @@ def _on_cpu(function):
         return _on(0, function)
 
 
-STEPS = {step.__name__: step for step in (environment, jittor, kernels, parity, bandwidth)}
+STEPS = {step.__name__: step for step in (environment, jittor, kernels, parity, bandwidth, benchmark)}

@@ -9,6 +9,8 @@ import re
 import numpy as np
 
 from ..checkpoints.architecture import parameter_shapes
+from ..cuda import driver
+from ..errors import JvanError
 from ..variants import VANConfig
 
 
@@ -28,6 +30,15 @@ def describe_machine() -> dict:
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+def describe_gpus() -> dict:
+    """`gpus`, a line each, and the newest CUDA that the driver takes; JvanError where there is no GPU."""
+    takes, gpus = driver.version(), driver.gpus()
+    if not gpus:
+        why = "NVIDIA's driver shows no GPU" if takes else "NVIDIA's driver (libcuda.so.1) is not there"
+        raise JvanError(f"no CUDA device here: {why}; use --device cpu, or run `python -m jvan.doctor` for the reason")
+    return {"gpus": [f"{gpu.name} (sm_{gpu.arch})" for gpu in gpus], "cuda": ".".join(map(str, takes))}
 
 
 def available_cores() -> int:

@@ -11,8 +11,10 @@ MISSING = "--plot needs matplotlib: pip install '.[plot]'"
 COLOURS = {
     "jvan": "#D55E00", "jvan-bf16": "#E69F00", "jittor": "#9A9A9A",
     "torch": "#0072B2", "torch-channels-last": "#3F97D0", "torch-compile": "#8CC6EA",
+    "torch-graphs": "#004466", "torch-compile-graphs": "#56B4E9",
     "onnxruntime": "#CC79A7", "openvino": "#009E73", "openvino-bf16": "#7FD1B9",
 }  # fmt: skip
+PALER = {"fp16": 0.7, "bf16": 0.45}
 
 
 def check_plot(path: str) -> None:
@@ -48,7 +50,8 @@ def plot(document: dict, path: str) -> None:
         axis.set_axis_off()
     _legend(figure, panels)
     machine = document["machine"]
-    figure.suptitle(f"{machine['cpu']}, {document['settings']['threads']} threads; lower is faster", fontsize=10)
+    where = ", ".join(machine.get("gpus", ())) or f"{machine['cpu']}, {document['settings']['threads']} threads"
+    figure.suptitle(f"{where}; lower is faster", fontsize=10)
     figure.savefig(path, dpi=150)
 
 
@@ -75,7 +78,7 @@ def _panel(axis, title: str, cases: list[dict]) -> None:
         for i, entry in enumerate(bars):
             value = entry["median_ms"] / case["batch_size"]
             highest = max(highest, value)
-            axis.bar(at + i, value, 0.86, color=COLOURS.get(entry["engine"], "#555555"))
+            axis.bar(at + i, value, 0.86, color=_colour(entry["engine"]))
             axis.annotate(_short(value), (at + i, value), (0, 2), textcoords="offset points", ha="center", fontsize=7.5)
         ticks.append((at + (len(bars) - 1) / 2, f"batch {case['batch_size']}"))
         at += len(bars) + 1
@@ -91,9 +94,19 @@ def _legend(figure, panels: dict) -> None:
     from matplotlib.patches import Patch
 
     names = {entry["engine"]: None for cases in panels.values() for case in cases for entry in _bars(case)}
-    handles = [Patch(color=COLOURS.get(name, "#555555"), label=name) for name in names]
+    handles = [Patch(color=_colour(name), label=name) for name in names]
     columns = max(2, int(figure.get_figwidth() / 1.7))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
+
+
+def _colour(name: str):
+    """An engine's own, or in 16 bits a paler one than in float32."""
+    from matplotlib.colors import to_rgba
+
+    base, _, precision = name.rpartition("-")
+    if name not in COLOURS and precision in PALER:
+        return to_rgba(COLOURS.get(base, "#555555"), PALER[precision])
+    return to_rgba(COLOURS.get(name, "#555555"))
 
 
 def _short(value: float) -> str:

@@ -41,11 +41,19 @@ class Worker:
 
     def ask(self, request: dict, timeout: float) -> dict:
         """The answer to `request`; WorkerLost, and the process is ended, where there is none within `timeout` seconds."""
+        self.send(request)
+        return self.answer(timeout)
+
+    def send(self, request: dict) -> None:
+        """Let it begin with `request`, whose `answer` is to be asked for."""
+        self._signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # the answer tells how it died
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def answer(self, timeout: float) -> dict:
+        """What `ask` gives, of the request that was sent; the process is suspended then."""
         try:
-            self._signal(signal.SIGCONT)
-            with contextlib.suppress(BrokenPipeError):  # the reading below tells how it died
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
-                self.process.stdin.flush()
             answer = self._answer(timeout)
             self._signal(signal.SIGSTOP)
         except WorkerLost:

@@ -5,9 +5,17 @@ from __future__ import annotations
 COLUMNS = ("engine", "ms", "pictures/s", "jvan ÷ it", "GFLOP/s", "of ceiling", "peak MB", "first run s", "difference")
 LEGEND = """\
 ms: median over the rounds of a whole batch; jvan ÷ it: median of the rounds' ratios, below 1 jvan is faster
-of ceiling: of numpy's float32 product of 2048×2048 matrices, timed in the same rounds
-first run: making or compiling the network and its first batch, with caches as they were found
+{device}
 difference: the largest one from jvan's outputs, relative to the largest output (of training: and gradients)"""
+ON_DEVICE = {
+    "cpu": """\
+of ceiling: of numpy's float32 product of 2048×2048 matrices, timed in the same rounds
+first run: making or compiling the network and its first batch, with caches as they were found""",
+    "cuda": """\
+of ceiling: of cuBLAS's product in the engine's precision, timed in the same rounds
+peak MB: what the engine's allocator has taken of the GPU's memory
+first run: making or compiling the network and its first batch, beside the other engines', with caches as they were found""",
+}
 
 
 def document(results, machine: dict, settings, interrupted: bool = False) -> dict:
@@ -15,6 +23,7 @@ def document(results, machine: dict, settings, interrupted: bool = False) -> dic
     from .. import __version__
 
     chosen = {"rounds": settings.rounds, "seconds": settings.seconds, "threads": settings.threads}
+    chosen.update(device=settings.device, tf32=settings.tf32)
     return {
         "jvan": __version__,
         "machine": machine,
@@ -34,11 +43,14 @@ def text(document: dict) -> str:
         ", ".join(f"{name} {version}" for name, version in _versions(document).items()),
         f"{chosen['rounds']} rounds of {chosen['seconds']:g} s an engine" + ", interrupted" * document["interrupted"],
     ]
+    device = chosen.get("device", "cpu")
+    if device == "cuda":
+        lines.insert(0, f"{', '.join(machine['gpus'])}; {'TF32' if chosen['tf32'] else 'no TF32'} in float32 products")
     if machine["load"] > machine["cores"] / 2:
         lines.append(f"NOT QUIET: a load average of {machine['load']} before it began; the times say little")
     for case in document["cases"]:
         lines += ["", *_case(case)]
-    return "\n".join([*lines, "", LEGEND])
+    return "\n".join([*lines, "", LEGEND.format(device=ON_DEVICE[device])])
 
 
 def _versions(document: dict) -> dict:
@@ -55,11 +67,30 @@ def _case(case: dict) -> list[str]:
     measured = [entry for entry in case["engines"] if entry["median_ms"] is not None]
     rows = [COLUMNS, *(_cells(entry) for entry in sorted(measured, key=lambda entry: entry["median_ms"]))]
     lines = [f"{case['title']}: {each:.2f} GFLOP a picture{ceiling}", *(aligned(rows) if measured else ())]
-    lines += _remarks(case["engines"])
+    lines += [*_ceilings(case), *_remarks(case["engines"])]
     for entry in case["engines"]:
         if entry["operators"]:
             lines += ["", *_operators(entry)]
     return lines
+
+
+def _ceilings(case: dict) -> list[str]:
+    """A GPU's: a line for the copy, one for all products."""
+    if all(row["name"] == "product" for row in case["ceilings"]):
+        return []
+    products = [_most(row) for row in case["ceilings"] if row["name"] != "copy"]
+    copies = [_most(row) for row in case["ceilings"] if row["name"] == "copy"]
+    return [
+        f"cuBLAS, 8192×8192 matrices: {', '.join(products)}",
+        f"copy of 1 GiB, read and written: {', '.join(copies)}",
+    ]
+
+
+def _most(row: dict) -> str:
+    if row["gb_per_s"]:
+        return f"{row['gb_per_s']:.0f} GB/s"
+    what = f"{row['gflops'] / 1e3:.1f} TFLOP/s" if row["gflops"] else row["reason"] or "not measured"
+    return what if row["name"] == "copy" else f"{row['dtype']} {what}"
 
 
 def _remarks(entries: list[dict]) -> list[str]:

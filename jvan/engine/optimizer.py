@@ -39,9 +39,7 @@ class AdamW:
         decay = 1 - lr * self.weight_decay if decays else 1.0
         root = 1 / math.sqrt(1 - beta2**self.steps)
         rate = lr / (1 - beta1**self.steps)
-        numbers = [decay, beta1, 1 - beta1, beta2, 1 - beta2, root, self.eps, rate]
-        with np.errstate(over="ignore"):  # of a rate beyond float32, which shows in the next loss
-            return jt.array(np.array(numbers, np.float32)).stop_grad()
+        return decay, beta1, 1 - beta1, beta2, 1 - beta2, root, self.eps, rate
 
     def state(self) -> dict[str, dict[str, np.ndarray]]:
         """The moments, "mean" and "square", each by parameter name; `steps` is kept apart."""

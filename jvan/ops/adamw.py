@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jittor as jt
+import numpy as np
 
 from ._jit import can_run, run_kernel
 
@@ -10,14 +11,14 @@ from ._jit import can_run, run_kernel
 def adamw(value, gradient, mean, square, rates):
     """One step: value, gradient and its moments `mean` and `square`, all of one shape -> the new value, mean and square.
 
-    rates: (8,), 1 - learning rate · weight decay, β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, learning rate / (1 - β₁ᵗ)
+    rates: eight numbers, 1 - learning rate · weight decay, β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, learning rate / (1 - β₁ᵗ)
     """
     chosen = adamw_fused if can_run(value, gradient, mean, square) else adamw_ref
     return chosen(value, gradient, mean, square, rates)
 
 
 def adamw_ref(value, gradient, mean, square, rates):
-    decay, beta1, rest1, beta2, rest2, root, eps, rate = (rates[i] for i in range(8))
+    decay, beta1, rest1, beta2, rest2, root, eps, rate = rates
     mean = mean * beta1 + gradient * rest1
     square = square * beta2 + gradient * gradient * rest2
     return value * decay - mean / (square.sqrt() * root + eps) * rate, mean, square
@@ -26,5 +27,7 @@ def adamw_ref(value, gradient, mean, square, rates):
 def adamw_fused(value, gradient, mean, square, rates):
     """By `kernels/adamw.h`: float32 on the CPU, in one pass over memory."""
     source = "jvan::adamw(in0->num, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"
+    with np.errstate(over="ignore"):  # of a rate beyond float32, which shows in the next loss
+        numbers = jt.array(np.array(rates, np.float32)).stop_grad()
     with jt.no_grad():  # else the new value would keep the maps behind its gradient, of every step so far
-        return run_kernel("adamw.h", source, [value, gradient, mean, square, rates], [value.shape] * 3)
+        return run_kernel("adamw.h", source, [value, gradient, mean, square, numbers], [value.shape] * 3)

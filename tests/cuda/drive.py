@@ -24,6 +24,8 @@ def main() -> None:
     import jittor as jt
     import numpy as np
 
+    from .drive_kernels import kernels
+
     runtime = ctypes.CDLL("libcudart.so.13")
     runtime.fake_launches.restype = ctypes.c_long
     x = jt.array(np.ones((4, 5, 6), np.float32))
@@ -43,13 +45,20 @@ def main() -> None:
         before = runtime.fake_launches()
         cases[name]().sync()
         launches[name] = runtime.fake_launches() - before
+    own = kernels(runtime.fake_launches)
     jt.flags.use_cuda = 0
     try:
         jvan.use_cuda()
         refused = ""
     except jvan.JvanError as error:
         refused = str(error)
-    seen = {"launches": launches, "refused": refused, "auto": device.use_device("auto"), "has_cuda": bool(jt.has_cuda)}
+    seen = {
+        "launches": launches,
+        "kernels": own,
+        "refused": refused,
+        "auto": device.use_device("auto"),
+        "has_cuda": bool(jt.has_cuda),
+    }
     names = ("nvcc_path", "conv_opt", "use_cutt", "cutt_lib_path", "use_cutlass", "use_nccl")
     print(
         "\n"

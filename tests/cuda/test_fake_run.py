@@ -14,6 +14,8 @@ import sys
 
 import pytest
 
+from jvan.ops.cuda.operators import OPERATORS
+
 from .fake.build import build
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -70,6 +72,22 @@ def test_kernels_are_compiled_and_launched(seen):
     assert seen["launches"]["code"] == seen["launches"]["transposition"] == 1, "and no transposition goes by the CPU"
     assert all(seen["launches"][name] >= 1 for name in ("where", "softmax"))
     assert set(seen["launches"]) >= {"product", "random"}, "cuBLAS's and cuRAND's own, which the fake ones do not count"
+
+
+def test_jvans_kernels_are_compiled_and_launched(seen):
+    """Every header's, and all that a block in training calls; forward, and for the gradients."""
+    kernels = seen["kernels"]
+    called = {name for case in kernels.values() for name in case["operators"]}
+    headers = {OPERATORS[name].header for name in called}
+    assert headers == {operator.header for operator in OPERATORS.values()}
+    assert set(kernels["block"]["operators"]) >= {
+        "batch_statistics", "batch_norm", "bias", "depthwise", "bias_gate", "residual", "depthwise_gelu",
+        "residual_backward", "depthwise_gelu_weights", "gelu_backward", "bias_gate_backward", "depthwise_weights",
+        "bias_gelu_backward", "bias_backward", "batch_norm_backward",
+    }  # fmt: skip
+    # A block's passes, and the checks' before them, whose numbers nobody asks for here.
+    assert all(case["launches"] >= len(case["operators"]) for case in kernels.values()), kernels
+    assert kernels["bfloat16-float32"]["operators"] == kernels["float16-float16"]["operators"] == ["depthwise"]
 
 
 def test_gpu_that_computes_nothing_is_not_used(seen):

@@ -1,11 +1,9 @@
-"""The ceiling: numpy's float32 product of two 2048×2048 matrices."""
+"""The ceiling: numpy's float32 product of two square matrices."""
 
 from __future__ import annotations
 
 import numpy as np
 from serve import serve
-
-SIZE = 2048
 
 
 def versions() -> dict:
@@ -13,16 +11,16 @@ def versions() -> dict:
 
 
 def build(task: dict):
-    return Product()
+    return Product(task["size"])
 
 
 class Product:
     notes = ()
 
-    def __init__(self):
+    def __init__(self, size: int):
         random = np.random.default_rng(0)
-        self.left, self.right = random.random((2, SIZE, SIZE), dtype=np.float32)
-        self.product = np.empty((SIZE, SIZE), np.float32)
+        self.left, self.right = random.random((2, size, size), dtype=np.float32)
+        self.product = np.empty((size, size), np.float32)
 
     def step(self) -> None:
         np.matmul(self.left, self.right, out=self.product)

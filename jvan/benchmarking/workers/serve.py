@@ -1,8 +1,8 @@
 """The worker's side of the protocol: JSON lines on standard input and output, one answer a request.
 
 First comes the task; its answer is `ready` (or `missing`, an engine's package that is not installed).
-Then {"do": "run", "times": k} -> seconds of each iteration, {"do": "check", "file": path} -> outputs in
-an .npz file, {"do": "profile"} -> operators by time. The end of the input ends the process. Plain Python
+Then {"do": "run", "times": k, "each": n} -> k times of one iteration in seconds, each the mean of n; {"do": "check",
+"file": path} -> outputs in an .npz file, {"do": "profile"} -> operators by time. The end of the input ends the process. Plain Python
 and numpy, of whatever version the engine's interpreter has.
 """
 
@@ -22,7 +22,8 @@ def serve(versions, build) -> None:
     """Answer requests until the input ends.
 
     `versions()` imports the engine and returns {package: version}; `build(task)` returns an object with
-    `step()` (one iteration, finished when it returns), `outputs()` ({name: array}) and `notes` (lines).
+    `step()` (one iteration), `outputs()` ({name: array}) and `notes` (lines). Where a step only hands work to a GPU,
+    `finish()` waits for it, and `peak_mb()` says how much of the device's memory is held.
     """
     answers = _own_stdout()
     requests = iter(sys.stdin.readline, "")
@@ -61,26 +62,43 @@ def _start(task: dict, versions, build):
     imported = time.perf_counter()
     engine = build(task)
     engine.step()
+    _finish(engine)
     times = {"import_s": imported - begin, "first_s": time.perf_counter() - imported}
-    return {"ready": True, "versions": found, "notes": engine.notes, "peak_mb": _peak_mb(), **times}, engine
+    return {"ready": True, "versions": found, "notes": engine.notes, "peak_mb": _peak_mb(engine), **times}, engine
 
 
 def _do(engine, request: dict) -> dict:
     if request["do"] == "run":
-        times = []
-        for _ in range(request["times"]):
-            begin = time.perf_counter()
-            engine.step()
-            times.append(time.perf_counter() - begin)
-        return {"times": times, "peak_mb": _peak_mb()}
+        each = request.get("each", 1)
+        return {"times": [_seconds(engine, each) for _ in range(request["times"])], "peak_mb": _peak_mb(engine)}
     if request["do"] == "check":
         np.savez(request["file"], **engine.outputs())
         return {"file": request["file"]}
     return {"operators": engine.profile()}
 
 
-def _peak_mb() -> float:
-    """The most memory that this process has had resident, in MB (10^6 bytes)."""
+def _seconds(engine, each: int) -> float:
+    """The mean of `each` iterations between two looks at the clock."""
+    begin = time.perf_counter()
+    for _ in range(each):
+        engine.step()
+    _finish(engine)
+    return (time.perf_counter() - begin) / each
+
+
+def _finish(engine) -> None:
+    if hasattr(engine, "finish"):
+        engine.finish()
+
+
+def _peak_mb(engine) -> float:
+    """The most memory that this process has had resident, or holds of a GPU's, in MB (10^6 bytes)."""
+    if hasattr(engine, "peak_mb"):
+        return engine.peak_mb()
+    return resident_mb()
+
+
+def resident_mb() -> float:
     # getrusage would do, but a child begins with its parent's peak there.
     with contextlib.suppress(OSError, TypeError), open("/proc/self/status", encoding="ascii") as file:
         return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) * 1024 / 1e6

@@ -1,8 +1,8 @@
-"""PyTorch: eager, channels-last, or channels-last through torch.compile."""
+"""PyTorch: eager, channels-last, through torch.compile, or as a CUDA graph."""
 
 from __future__ import annotations
 
-from serve import serve, split_arrays
+from serve import resident_mb, serve, split_arrays
 
 
 def versions() -> dict:
@@ -13,44 +13,78 @@ def versions() -> dict:
 
 def build(task: dict):
     import torch
+    from torch_device import prepare
 
+    prepare(task)
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
     return (Training if task["mode"] == "train" else Inference)(task)
 
 
 class Inference:
-    """Logits of the input, in inference mode."""
-
-    notes = ()
+    """Logits of the input, in inference mode. Pictures are float32 in every precision, as they come from a loader."""
 
     def __init__(self, task: dict):
-        self.task = task
+        from torch_device import Precision
+
+        self.task, self.notes = task, []
         self.load()
-        self.model = compiled(self.network.eval(), task)
+        self.network.eval()
+        self.precision = Precision(task)
+        self.precision.convert(self.network)
+        self.settle()
 
     def load(self) -> None:
         import torch
         from torch_van import VAN
 
         weights, picture, labels = split_arrays(self.task)
-        last = self.task["channels_last"]
+        last, device = self.task["channels_last"], self.task["device"]
         self.network = VAN(self.task["config"], last)
         load_strict(self.network, weights)
         layout = torch.channels_last if last else torch.contiguous_format
-        self.network = self.network.to(memory_format=layout)
-        self.picture = torch.from_numpy(picture).contiguous(memory_format=layout)
-        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.network = self.network.to(device, memory_format=layout)
+        self.picture = torch.from_numpy(picture).to(device).contiguous(memory_format=layout)
+        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+
+    def settle(self) -> None:
+        """Compile the network and capture an iteration, where the task says so."""
+        import torch
+        from torch_device import captured
+
+        self.model = torch.compile(self.network) if self.task["compile"] else self.network
+        self.run = captured(self.iteration) if self.task.get("graph") else self.iteration
 
     def step(self) -> None:
+        self.run()
+
+    def iteration(self) -> None:
         import torch
 
         with torch.inference_mode():
-            self.logits = self.model(self.picture)
+            self.logits = self.forward()
+
+    def forward(self):
+        with self.precision.context():
+            return self.model(self.precision.input(self.picture))
 
     def outputs(self) -> dict:
         self.step()
-        return {"logits": self.logits.numpy()}
+        return {"logits": to_numpy(self.logits)}
+
+    def finish(self) -> None:
+        if self.task["device"] == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+    def peak_mb(self) -> float:
+        """On a GPU, what PyTorch's allocator has taken of its memory, which is what Jittor's can say of itself, too."""
+        if self.task["device"] != "cuda":
+            return resident_mb()
+        import torch
+
+        return torch.cuda.max_memory_reserved() / 1e6
 
 
 class Training(Inference):
@@ -58,36 +92,35 @@ class Training(Inference):
 
     def __init__(self, task: dict):
         import torch
+        from torch_device import Precision
 
-        self.task = task
+        self.task, self.notes = task, []
         self.load()
-        self.model = compiled(self.network.train(), task)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, weight_decay=0.05)
+        self.network.train()
+        self.precision = Precision(task)
+        # On a GPU the fused update is PyTorch's fastest, and the only one without a look at the host.
+        gpu = {"fused": True, "capturable": bool(task.get("graph"))} if task["device"] == "cuda" else {}
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, weight_decay=0.05, **gpu)
+        self.settle()
 
-    def step(self) -> None:
-        self.optimizer.zero_grad()
-        self.loss().backward()
-        self.optimizer.step()
-
-    def loss(self):
+    def iteration(self) -> None:
         import torch
 
-        self.logits = self.model(self.picture)
-        return torch.nn.functional.cross_entropy(self.logits, self.labels)
+        self.optimizer.zero_grad()
+        self.logits = self.forward()
+        torch.nn.functional.cross_entropy(self.logits.float(), self.labels).backward()
+        self.optimizer.step()
 
     def outputs(self) -> dict:
         """The logits and every gradient with the task's weights, whatever the steps before did."""
         load_strict(self.network, split_arrays(self.task)[0])
-        self.optimizer.zero_grad()
-        self.loss().backward()
-        gradients = {f"gradient {name}": p.grad.numpy() for name, p in self.network.named_parameters()}
-        return {"logits": self.logits.detach().numpy(), **gradients}
+        self.step()
+        gradients = {f"gradient {name}": to_numpy(p.grad) for name, p in self.network.named_parameters()}
+        return {"logits": to_numpy(self.logits), **gradients}
 
 
-def compiled(network, task: dict):
-    import torch
-
-    return torch.compile(network) if task["compile"] else network
+def to_numpy(tensor):
+    return tensor.detach().float().cpu().numpy()
 
 
 def load_strict(network, weights: dict) -> None:

@@ -1,0 +1,205 @@
+"""The benchmark of a GPU as far as it goes without one: its engines, its plan, its report, its refusals."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jvan import benchmark
+from jvan.benchmarking import gpu_benchmark, rounds
+from jvan.benchmarking.arguments import parser
+from jvan.benchmarking.cuda_engines import ceilings_on_cuda, chosen_on_cuda
+from jvan.benchmarking.engines import Engine
+from jvan.benchmarking.machine import describe_gpus, random_weights
+from jvan.benchmarking.report import document, text
+from jvan.benchmarking.rounds import Settings, begin, run
+from jvan.cuda import driver
+from jvan.variants import describe, parse_arch, variant_config
+
+from .fakes import CASE, SCRIPT, TINY, fake
+
+WORKERS = Path(rounds.__file__).parent / "workers"
+
+
+@pytest.mark.parametrize(
+    "mode, dtypes, against, names",
+    [
+        ("infer", ["float16"], ["torch-graphs", "jittor"], ["jvan-fp16", "torch-graphs-fp16"]),
+        ("infer", ["float32", "bfloat16"], ["torch"], ["jvan", "jvan-bf16", "torch", "torch-bf16"]),
+        (
+            "train",
+            ["float32", "bfloat16"],
+            ["torch-compile", "jittor"],
+            ["jvan", "jvan-bf16", "torch-compile", "jittor", "torch-compile-bf16"],
+        ),
+        ("train", ["float16", "float32"], ["torch"], ["jvan", "torch"]),
+    ],
+)
+def test_chosen_engines(mode, dtypes, against, names):
+    assert [engine.name for engine in chosen_on_cuda(mode, dtypes, against)] == names
+
+
+def test_each_engine_is_what_its_name_says():
+    engines = {engine.name: engine for engine in chosen_on_cuda("infer", ["float32", "float16", "bfloat16"], None)}
+    assert len(engines) == 3 + 5 * 3 + 1 and all(engine.script.is_file() for engine in engines.values())
+    for name, engine in engines.items():
+        options = engine.options
+        assert engine.dtype == {"fp16": "float16", "bf16": "bfloat16"}.get(name.rpartition("-")[2], "float32")
+        if name.startswith("torch"):
+            assert options["graph"] is ("graphs" in name) and options["compile"] is ("compile" in name)
+            assert options["channels_last"] is (name.removesuffix("-fp16").removesuffix("-bf16") != "torch")
+            assert options["whole"] is ("channels-last" not in name)
+        else:
+            assert options == {"optimize": name != "jittor"} and engine.in_jittor
+    assert not any(e.options.get("whole") for e in chosen_on_cuda("train", ["float32"], None)), "autocast in training"
+
+
+def test_interpreters():
+    settings = Settings(pythons={"": "/peers", "torch-graphs": "/graphs"})
+    found = {e.name: settings.python(e) for e in chosen_on_cuda("infer", ["float32", "float16"], None)}
+    assert found["torch-graphs"] == found["torch-graphs-fp16"] == "/graphs" and found["torch-fp16"] == "/peers"
+    assert {found[name] for name in ("jvan", "jvan-fp16", "jittor")} == {sys.executable}
+    assert {settings.python(e) for e in ceilings_on_cuda(["float32"])} == {sys.executable}
+
+
+def test_without_a_gpu_it_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(driver, "_library", lambda: None)
+    assert benchmark.main(["--device", "cuda"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("jvan benchmark: no CUDA device here: NVIDIA's driver (libcuda.so.1) is not")
+    assert err.count("\n") == 1 and "--device cpu" in err
+
+
+def test_gpus_are_described(monkeypatch):
+    monkeypatch.setattr(driver, "version", lambda: (13, 0))
+    monkeypatch.setattr(driver, "gpus", lambda: [driver.Gpu("a GPU", 90)])
+    assert describe_gpus() == {"gpus": ["a GPU (sm_90)"], "cuda": "13.0"}
+
+
+@pytest.fixture
+def measure(tmp_path, monkeypatch):
+    """A function: rows and settings -> (entries by engine, the report), with fakes for what the device gives at most."""
+    diary = tmp_path / "diary"
+
+    def ceilings(dtypes):
+        options = {"name": "copy", "diary": str(diary), "seconds": 0.5, "what": "copy", "size": 1 << 30}
+        products = [fake(f"product-{dtype}", diary, 0.5, dtype, size=1000) for dtype in dtypes]
+        return [*products, Engine("copy", SCRIPT, options=options)]
+
+    monkeypatch.setattr(rounds, "ceilings_on_cuda", ceilings)
+
+    def measured(rows, tell=lambda line: None, **settings):
+        engines = [fake(row.pop("name"), diary, **row) for row in rows]
+        settings = Settings(rounds=2, timeout=60, device="cuda", **settings)
+        result = begin(CASE, engines, settings)
+        run(result, random_weights(TINY), settings, tmp_path, tell)
+        machine = {
+            "cpu": "a CPU",
+            "cores": 2,
+            "extensions": [],
+            "memory_gb": 1,
+            "system": "S",
+            "python": "3",
+            "load": 0,
+        }
+        made = document([result], {**machine, "gpus": ["a GPU (sm_90)"]}, settings)
+        return {entry["engine"]: entry for entry in made["cases"][0]["engines"]}, text(made), diary
+
+    return measured
+
+
+def test_all_start_at_once(measure):
+    meeting = {"fault": "meet", "at": 1, "others": 1}
+    engines, _, _ = measure([{"name": "jvan", **meeting}, {"name": "peer", **meeting}], seconds=0.25)
+    assert [engines[name]["status"] for name in ("jvan", "peer")] == ["ok", "ok"]
+
+
+def test_the_clock_is_read_around_batches(measure):
+    """0.002 s: ten iterations make the 0.02 s of a batch, and five batches a round of 0.1 s."""
+    engines, _, diary = measure([{"name": "jvan", "seconds": 0.002}, {"name": "peer", "seconds": 1.0}], seconds=0.1)
+    assert [len(times) for times in engines["jvan"]["rounds_ms"]] == [5, 5]
+    assert engines["jvan"]["median_ms"] == pytest.approx(2) and engines["peer"]["ratio"] == pytest.approx(0.002)
+    # the first one, two and ten to warm up, in each round six batches of ten of which the first is not counted
+    assert diary.read_text().split().count("jvan") == 1 + 2 + 10 + 2 * 60
+    assert diary.read_text().split().count("peer") == 1 + 2 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    "dtype, factor, tf32, wrong",
+    [
+        ("float32", 1 + 0.9e-3, False, False),
+        ("float32", 1 + 1.2e-3, False, True),
+        ("float32", 1.015, True, False),
+        ("float16", 1.018, False, False),
+        ("float16", 1.022, False, True),
+        ("bfloat16", 1.028, False, False),
+        ("bfloat16", 1.032, False, True),
+    ],
+)
+def test_each_precision_has_its_tolerance(dtype, factor, tf32, wrong, measure):
+    rows = [{"name": "jvan"}, {"name": "peer", "dtype": dtype, "factor": factor}]
+    engines, _, _ = measure(rows, tf32=tf32, seconds=0.25)
+    assert engines["peer"]["wrong"] is wrong
+
+
+def test_report(measure):
+    rows = [{"name": "jvan"}, {"name": "jvan-fp16", "dtype": "float16", "seconds": 0.125}, {"name": "torch", "needs": "no_torch"}]  # fmt: skip
+    engines, report, _ = measure(rows, seconds=0.25)
+    assert report.startswith("a GPU (sm_90); no TF32 in float32 products\n")
+    assert "cuBLAS, 8192×8192 matrices: float32 0.0 TFLOP/s, float16 0.0 TFLOP/s\n" in report  # 4 GFLOP/s
+    assert "copy of 1 GiB, read and written: 4 GB/s\n" in report
+    assert "torch: no_torch is not installed" in report and "what the engine's allocator has taken" in report
+    gflops = engines["jvan-fp16"]["gflops"]
+    assert engines["jvan-fp16"]["of_ceiling"] == pytest.approx(gflops / 4)
+
+
+def test_the_short_run_has_what_matters_first():
+    planned = [(describe(case.config), case.batch_size, case.mode) for case, _ in gpu_benchmark.plan()]
+    assert planned[:4] == [("van_b0", 64, "infer"), ("van_b2", 64, "infer"), ("van_b0", 128, "train"), ("van_b2", 128, "train")]  # fmt: skip
+    assert {batch for _, batch, mode in planned if mode == "infer"} == {1, 64, 256}
+    names = {engine.name for case, engines in gpu_benchmark.plan() for engine in engines if case.mode == "infer"}
+    assert names >= {"jvan", "jvan-fp16", "jvan-bf16", "torch-graphs-fp16", "torch-compile-graphs", "torch-channels-last-bf16"}  # fmt: skip
+
+
+def test_the_short_run_without_a_gpu(capsys):
+    """The same logic on the CPU; a peer that is not installed is a line of it."""
+    found = gpu_benchmark.benchmark(dry_run=True)
+    ours, torch = found["cases"][0]["engines"]
+    assert found["ok"] and ours["status"] == "ok" and ours["median_ms"] > 0 and torch["status"] in ("ok", "missing")
+    assert "custom, 32×32, batch 2, inference" in capsys.readouterr().out
+
+
+def test_the_short_run_ends_in_time(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_benchmark, "describe_gpus", lambda: {"gpus": ["a GPU"]})
+    monkeypatch.setattr(gpu_benchmark, "LAST_START_S", -1.0)
+    found = gpu_benchmark.benchmark(dry_run=False)
+    assert found["ok"] is False and len(found["left"]) == len(gpu_benchmark.plan()) and not found["cases"]
+    assert capsys.readouterr().out.startswith("no time for: van_b0, 224×224, batch 64, inference; van_b2")
+
+
+def test_what_the_device_gives_at_most(monkeypatch):
+    """The worker that measures it, on the CPU: right products, and whole copies."""
+    monkeypatch.syspath_prepend(str(WORKERS))
+    import cuda_ceiling_worker as worker
+
+    task = {"device": "cpu", "tf32": False, "dtype": "float32"}
+    product = worker.build({**task, "what": "product", "size": 33})
+    product.step()
+    product.finish()
+    expected = product.left.numpy().astype(np.float64) @ product.right.numpy().astype(np.float64)
+    assert np.abs(product.result.numpy() - expected).max() < 1e-4 * np.abs(expected).max()
+    copy = worker.build({**task, "what": "copy", "size": 4 * 1001})
+    copy.step()
+    copy.finish()
+    assert np.array_equal(copy.result.numpy(), copy.numbers.numpy()) and copy.result.numpy().std() > 0.5
+
+
+def test_architectures():
+    config = parse_arch("van_b0:stem_stride=1:lka_parts=dw,pw:gate=add:norm_eps=1e-5", num_classes=10)
+    assert (config.stem_stride, config.lka_parts, config.gate, config.norm_eps) == (1, ("dw", "pw"), "add", 1e-5)
+    assert config.embed_dims == variant_config("van_b0").embed_dims and config.num_classes == 10
+    assert describe(config) == "van_b0:stem_stride=1:norm_eps=1e-05:lka_parts=dw,pw:gate=add"
+    assert parse_arch(describe(config), num_classes=10) == config
+    options = parser().parse_args(["--arch", "van_b1", "van_b0:embed_dims=8,16,32,64"])
+    assert [describe(arch) for arch in options.arch] == ["van_b1", "custom"]

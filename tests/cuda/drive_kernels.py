@@ -1,0 +1,69 @@
+"""jvan's own kernels on the fake runtime, for drive.py: compiled by Jittor's call of nvcc, loaded and launched."""
+
+from __future__ import annotations
+
+import jittor as jt
+import numpy as np
+
+from jvan.models.blocks import Block
+from jvan.ops.cuda import functions, layers, run
+
+TYPES = (("bfloat16", "float32"), ("float16", "float16"))  # besides float32
+
+
+def kernels(launched) -> dict:
+    """{case: {operator: launches}}, where `launched()` counts them. The kernels' checks, which must fail here, are left out."""
+    run.fault = lambda family, types: None
+    cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "copy": copy}
+    cases.update({"-".join(types): lambda types=types: depthwise(*types) for types in TYPES})
+    seen = {}
+    for case, call in cases.items():
+        names = []
+
+        def noted(name, *arguments, names=names, **numbers):
+            names.append(name)
+            return run.run(name, *arguments, **numbers)
+
+        functions.run = noted
+        jt.sync_all(True)
+        before = launched()
+        jt.sync([value for value in call() if value is not None])
+        jt.sync_all(True)
+        seen[case] = {"operators": sorted(set(names)), "launches": launched() - before}
+    functions.run = run.run
+    return seen
+
+
+def drawn(*shape):
+    return jt.array(np.random.RandomState(0).standard_normal(shape).astype(np.float32))
+
+
+def with_gradients(y, *inputs) -> list:
+    return [y, *jt.grad((y * y).sum(), list(inputs))]
+
+
+def block() -> list:
+    """A block of VAN-B0's first stage in training, forward and backward."""
+    module, x = Block(32, 8), drawn(2, 7, 9, 32)
+    module.train()
+    parameters = [p for name, p in module.named_parameters() if ".running_" not in name]
+    return with_gradients(module(x), x, *parameters)
+
+
+def layer_norm() -> list:
+    x, weight, bias = drawn(2, 3, 5, 32), drawn(32), drawn(32)
+    return with_gradients(layers.layer_norm(x, weight, bias, 1e-6), x, weight, bias)
+
+
+def patches() -> list:
+    x, weight, bias = drawn(2, 9, 11, 3), drawn(32, 3, 7, 7), drawn(32)
+    return with_gradients(layers.conv(x, weight, bias, 4, 3), x, weight, bias)
+
+
+def copy() -> list:
+    return functions.run("copy", [drawn(1000)], [(1000,)])
+
+
+def depthwise(maps: str, parameters: str) -> list:
+    x, weight, bias = drawn(2, 7, 9, 32).cast(maps), drawn(32, 1, 5, 5).cast(parameters), drawn(32).cast(parameters)
+    return [functions.depthwise(x, weight, bias)]
