@@ -23,18 +23,16 @@ class AdamW:
     def step(self, gradients: list, lr: float) -> None:
         """One update by `gradients`, in the order of the parameters."""
         self.steps += 1
-        rates = {}
         for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares):
-            kind = parameter.decays, parameter.scale
-            if kind not in rates:
-                rates[kind] = self._rates(lr * parameter.scale, parameter.decays)
-            moved, new_mean, new_square = adamw(parameter.value, gradient, mean, square, rates[kind])
+            rates = self._rates(lr * parameter.scale, parameter.decays)
+            moved, new_mean, new_square = adamw(parameter.value, gradient, mean, square, rates)
             mean.update(new_mean)
             square.update(new_square)
             parameter.value.update(moved)
             parameter.value.start_grad()  # what was computed without gradients would have none from here on
 
-    def _rates(self, lr: float, decays: bool):
+    def _rates(self, lr: float, decays: bool) -> tuple[float, ...]:
+        """What `adamw` takes at this step."""
         beta1, beta2 = self.betas
         decay = 1 - lr * self.weight_decay if decays else 1.0
         root = 1 / math.sqrt(1 - beta2**self.steps)
