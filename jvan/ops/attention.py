@@ -21,7 +21,8 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
     x: (N, H, W, C); norm: ops.norm.Norm; proj_1, gate, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
     local, remote: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
     factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
-    the backward pass, the only one, makes the maps between again, from x; on a GPU they are kept.
+    the backward pass, the only one, makes the maps between again, from x; a GPU's operators keep them, and a checkpointed
+    block, which runs again as a whole (models.checkpointing), holds them no longer than its own backward pass.
     """
     layers = (*proj_1, *local, *remote, *gate, *proj_2)
     if cuda.can_attention(x, norm, (*layers, scale), remote, dilation):
