@@ -87,7 +87,7 @@ def test_jvans_kernels_are_compiled_and_launched(seen):
     }  # fmt: skip
     # A block's passes, and the checks' before them, whose numbers nobody asks for here.
     assert all(case["launches"] >= len(case["operators"]) for case in kernels.values()), kernels
-    assert kernels["bfloat16-float32"]["operators"] == kernels["float16-float16"]["operators"] == ["depthwise"]
+    assert kernels["bfloat16-float32"]["operators"] == kernels["float16-float16"]["operators"] == ["bias"]
 
 
 def test_gpu_that_computes_nothing_is_not_used(seen):
