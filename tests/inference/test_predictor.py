@@ -183,3 +183,11 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr("jvan.inference.predictor.BUNDLED", tmp_path / BUNDLED.name)
     with pytest.raises(CheckpointError, match="reinstall"):
         Predictor()
+
+
+def test_precision():
+    """bfloat16 everywhere; float16 on the CPU is one line that says what to take."""
+    assert "bfloat16" in Predictor(device="cpu", dtype="bfloat16").model.arithmetic
+    for dtype in ("float16", "int8"):
+        with pytest.raises(JvanError, match=f"{dtype}.* choose .*bfloat16"):
+            Predictor(device="cpu", dtype=dtype)
