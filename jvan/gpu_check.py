@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ._cli import command
 
-STEPS = ("environment", "jittor", "kernels", "parity", "bandwidth", "benchmark")
+STEPS = ("environment", "jittor", "kernels", "parity", "training", "bandwidth", "benchmark")
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json and what it printed to OUT/STEP.txt; the last lines repeat the results.
-On a machine that lends itself for ten minutes at a time: first --steps environment jittor kernels parity,
+On a machine that lends itself for ten minutes at a time: first --steps environment jittor kernels parity training,
 then --steps bandwidth benchmark. The exit status is 1 where a step failed.
 """
 

@@ -255,7 +255,8 @@ def test_a_precision_without_gain_needs_a_gpu(data, tmp_path, capsys, dtype):
 
 
 @pytest.mark.parametrize(
-    "arch", ["van_b9", "van_b0:depth=3", "van_b0:depths=1,2", "van_b0:stem_stride", "van_b0:gate=x"]
+    "arch",
+    ["van_b9", "van_b0:depth=3", "van_b0:depths=1,2", "van_b0:stem_stride", "van_b0:gate=x", "van_b0:num_classes=7"],
 )
 def test_an_unknown_architecture_is_one_line(data, tmp_path, capsys, arch):
     assert arch in refused(capsys, data, "--arch", arch, "--batch-size", "8", "--output", tmp_path / "o")

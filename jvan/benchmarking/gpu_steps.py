@@ -15,14 +15,19 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from ..models.factory import create_model
 from ..ops.cuda import run as cuda
 from ..ops.cuda import verify
 from ..ops.cuda.operators import TILE, groups_of
 from .gpu_benchmark import benchmark
+from .gpu_parity import parity, training
 
-TYPES = (("float32", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16"), ("bfloat16", "float32"))
-PARITY = {"float32": 1e-3, "float16": 2e-2}
+TYPES = (
+    ("float32", "float32"),
+    ("float16", "float16"),
+    ("float16", "float32"),
+    ("bfloat16", "bfloat16"),
+    ("bfloat16", "float32"),
+)
 
 
 def environment(dry_run):
@@ -110,49 +115,6 @@ def _twice(*call):
     return first
 
 
-def parity(dry_run):
-    """The whole network on the device against the CPU: logits, and in float32 a training step's gradients."""
-    size, arch = (64, "van_b0") if dry_run else (224, "van_b2")
-    jt.set_global_seed(0)
-    small = {"embed_dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1)} if dry_run else {}
-    model = create_model(arch, num_classes=10, **small)
-    x = np.random.RandomState(0).standard_normal((2, 3, size, size)).astype(np.float32)
-    used = int(not dry_run)
-    results = {}
-
-    def note(name, ours, expected, allowed):
-        error = float(np.abs(ours - expected).max() / np.abs(expected).max()) if np.isfinite(ours).all() else np.inf
-        results[name] = {"error": error, "allowed": allowed, "ok": error <= allowed}
-        print(f"{name}: {error:.3g} of the largest, allowed {allowed}", flush=True)
-
-    def logits(dtype):
-        with jt.no_grad():
-            return model(jt.array(x).cast(dtype)).float32().numpy()
-
-    model.eval()
-    expected = _on_cpu(lambda: logits("float32"))
-    note("logits float32", _on(used, lambda: logits("float32")), expected, PARITY["float32"])
-    names, gradients_on_cpu = _on_cpu(lambda: _gradients(model, x))
-    _, gradients = _on(used, lambda: _gradients(model, x))
-    largest = max((float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6)), n)
-                  for n, a, b in zip(names, gradients, gradients_on_cpu) if not n.endswith("proj.bias"))  # fmt: skip
-    results["gradients float32"] = {"error": largest[0], "allowed": 2e-2, "ok": largest[0] <= 2e-2, "worst": largest[1]}
-    print(f"gradients float32: {largest[0]:.3g} of the tensor's largest, in {largest[1]}", flush=True)
-    model.eval()
-    expected = _on_cpu(lambda: logits("float32"))  # the training step moved the running statistics
-    for parameter in model.parameters():
-        parameter.update(parameter.float16())
-    note("logits float16", _on(used, lambda: logits("float16")), expected, PARITY["float16"])
-    return {"ok": all(r["ok"] for r in results.values()), "arch": arch, "results": results}
-
-
-def _gradients(model, x):
-    model.train()
-    loss = nn.cross_entropy_loss(model(jt.array(x)), jt.array([1, 2]))
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    return [n for n, _ in named], [g.numpy() for g in jt.grad(loss, [p for _, p in named])]
-
-
 def bandwidth(dry_run):
     """Bytes that must move, over the time: of a copy, and of each depthwise kernel as a part of that."""
     rows = []
@@ -224,10 +186,4 @@ def _on(use_cuda, function):
         return function()
 
 
-def _on_cpu(function):
-    """On the CPU, whatever stands in for the GPU."""
-    with cuda.emulated(None):
-        return _on(0, function)
-
-
-STEPS = {step.__name__: step for step in (environment, jittor, kernels, parity, bandwidth, benchmark)}
+STEPS = {step.__name__: step for step in (environment, jittor, kernels, parity, training, bandwidth, benchmark)}

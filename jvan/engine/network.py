@@ -13,7 +13,7 @@ from ..inference.labels import labels_for
 from ..models.factory import build
 from ..models.loading import assign
 from ..ops.cuda.run import on_gpu, precision_fault
-from ..variants import VARIANTS, VANConfig, variant_config
+from ..variants import VARIANTS, VANConfig, parse_arch
 from .config import SMALL
 from .state import digest
 
@@ -36,18 +36,16 @@ def check_precision(dtype: str) -> None:
         raise TrainingError(f"--dtype {dtype}: {reason}, or leave --dtype out")
 
 
-def parse_arch(text: str, num_classes: int) -> VANConfig:
-    """`van_b0`, or with fields of VANConfig changed: `van_b0:stem_stride=1:embed_dims=32,64,128,256`. TrainingError if it is neither."""
-    name, *changes = text.split(":")
+def network_of(arch: str, num_classes: int) -> VANConfig:
+    """What --arch names, in the form of `variants.parse_arch`, for this many classes; TrainingError where that cannot be trained here."""
     try:
-        pairs = dict(change.split("=", 1) for change in changes)
-        network = variant_config(
-            name, num_classes=num_classes, **{key: _value(key, value) for key, value in pairs.items()}
-        )
+        network = parse_arch(arch, num_classes=num_classes)
     except (ValueError, TypeError) as error:
-        raise TrainingError(f"--arch {text}: {error}") from None
+        raise TrainingError(f"--arch {arch}: {error}") from None
+    if network.num_classes != num_classes:
+        raise TrainingError(f"--arch {arch}: the data decide how many classes there are; leave num_classes out")
     if network.in_chans != 3:
-        raise TrainingError(f"--arch {text}: in_chans is {network.in_chans}, and training pictures have 3 channels")
+        raise TrainingError(f"--arch {arch}: in_chans is {network.in_chans}, and training pictures have 3 channels")
     return network
 
 
@@ -58,7 +56,7 @@ def starting_weights(config) -> State | None:
     named = config.arch if config.arch in VARIANTS else None
     state = load_state(config.weights, arch=named)
     stored = state.metadata.config
-    if config.arch and parse_arch(config.arch, stored.num_classes) != replace(stored, norm_eps=1e-6):
+    if config.arch and network_of(config.arch, stored.num_classes) != replace(stored, norm_eps=1e-6):
         raise CheckpointError(f"{config.weights}: is not the network --arch {config.arch} describes; leave --arch out")
     if stored.in_chans != 3:
         raise CheckpointError(
@@ -85,7 +83,7 @@ def settle(config, state: State | None, pictures: int, processes: int):
         )
     if size < 32:
         raise TrainingError(f"--img-size is {size}; the network takes 32 or more")
-    stem = (stored.config if stored else parse_arch(arch, 1)).stem_stride
+    stem = (stored.config if stored else network_of(arch, 1)).stem_stride
     if batch == unit and -(-size // (8 * stem)) == 1:
         raise TrainingError(
             "a part of the batch is one picture, which the network's last maps show as one pixel: BatchNorm has nothing "
@@ -103,7 +101,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
     """
     jt.set_global_seed(config.seed % 2**32, different_seed_for_mpi=False)
     if state is None:
-        network = parse_arch(config.arch, len(classes))
+        network = network_of(config.arch, len(classes))
         metadata = Metadata(network, _preprocessing(config, Preprocessing()), labels=classes)
         return build(network, drop_path_rate=config.drop_path, metadata=metadata), f"{config.arch}, freshly initialised"
     stored = state.metadata
@@ -141,13 +139,3 @@ def _check_names(config, stored: Metadata, classes: tuple[str, ...]) -> None:
 def _preprocessing(config, before: Preprocessing) -> Preprocessing:
     """Pictures of the run's size; small ones are not cut."""
     return replace(before, size=config.img_size, crop_pct=1.0 if config.img_size <= SMALL else before.crop_pct)
-
-
-def _value(key: str, text: str):
-    if key in ("lka_parts",):
-        return tuple(text.split(","))
-    if key == "gate":
-        return text
-    if key == "norm_eps":
-        return float(text)
-    return tuple(int(part) for part in text.split(",")) if "," in text else int(text)
