@@ -90,8 +90,7 @@ def _device(out, dry_run):
     from .ops.cuda.emulator import Emulator, build
     from .ops.cuda.run import emulated
 
-    library = out / "emulated.so"
-    with emulated(Emulator((library if library.exists() else build(out)).resolve())):
+    with emulated(Emulator(build(out).resolve())):
         yield
 
 

@@ -12,7 +12,7 @@ from jvan import gpu_check
 @pytest.fixture
 def out(emulator, tmp_path, monkeypatch):
     """A folder with the emulator's library in it; children find jvan."""
-    shutil.copy(emulator.path, tmp_path / "emulated.so")
+    shutil.copy(emulator.path, tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     return tmp_path
 

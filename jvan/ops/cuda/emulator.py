@@ -6,6 +6,7 @@ It shows that indices, barriers and sums are right, on a machine without a GPU; 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -24,13 +25,20 @@ _DIMS = 4
 
 
 def build(folder, compiler="g++") -> Path:
-    """Compile the operators into a library in `folder`. Raises JvanError where the compiler fails."""
-    source, library = Path(folder) / "emulated.cpp", Path(folder) / "emulated.so"
-    source.write_text(source_text(), encoding="utf-8")
-    command = [compiler, "-O1", "-std=c++14", "-w", "-fPIC", "-shared", str(source), "-o", str(library)]
+    """The library of the operators in `folder`, compiled unless one of the same sources is there. JvanError where the compiler fails."""
+    text = source_text()
+    headers = sorted(path for pattern in ("*.h", "*.cuh") for path in HERE.glob(pattern))
+    digest = hashlib.sha256(b"".join([text.encode(), *(path.read_bytes() for path in headers)])).hexdigest()[:16]
+    source, library = (Path(folder) / f"emulated-{digest}.{kind}" for kind in ("cpp", "so"))
+    if library.exists():
+        return library
+    part = library.with_suffix(".part")
+    source.write_text(text, encoding="utf-8")
+    command = [compiler, "-O1", "-std=c++14", "-w", "-fPIC", "-shared", str(source), "-o", str(part)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise JvanError(f"{compiler} cannot compile the CUDA kernels for the host: {done.stderr.strip()[:2000]}")
+    part.replace(library)
     return library
 
 
