@@ -18,7 +18,7 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define JVAN_DYNAMIC_SHARED(name) unsigned char* const name = jvan::emulator().shared.data()
+#define JVAN_DYNAMIC_SHARED(name) unsigned char* const name = jvan::emulator().shared.data() + jvan::GUARD
 
 namespace jvan {
 
@@ -52,6 +52,8 @@ inline half_t __float2half_rn(float v) {
   const uint32_t bits = float_to_bits(size);
   return {uint16_t(sign | uint16_t((bits + 0xfff + (bits >> 13 & 1) - (112u << 23)) >> 13))};
 }
+
+constexpr size_t GUARD = 4096;  // bytes on both sides of a block's shared memory, which no kernel may change
 
 // One block at a time; `shared` is filled with NaN between blocks, `backwards` lets the last thread go first.
 struct Emulator {
@@ -112,7 +114,7 @@ struct Emulator {
   }
 
   void run_block() {
-    for (size_t i = 0; i + 4 <= shared.size(); i += 4) std::memset(&shared[i], 0xff, 4);
+    std::memset(shared.data() + GUARD, 0xff, shared.size() - 2 * GUARD);
     if (fibers.size() < threads) fibers.resize(threads);
     for (unsigned i = 0; i < threads; i++) {
       Fiber& fiber = fibers[i];
@@ -135,6 +137,11 @@ struct Emulator {
       }
   }
 
+  bool guards_hold() const {
+    const auto holds = [](unsigned char byte) { return byte == 0x5a; };
+    return std::all_of(shared.begin(), shared.begin() + GUARD, holds) && std::all_of(shared.end() - GUARD, shared.end(), holds);
+  }
+
   static Emulator& instance() {
     static Emulator only;
     return only;
@@ -153,7 +160,7 @@ void launch(const char* name, void (*kernel)(P...), int64_t blocks, int threads,
   Emulator& e = emulator();
   if (shared > e.limit) throw std::runtime_error(std::string(name) + ": too much shared memory");
   if (threads > 1024 || threads < 1) throw std::runtime_error(std::string(name) + ": threads");
-  e.shared.assign(size_t(shared), 0xff);
+  e.shared.assign(size_t(shared) + 2 * GUARD, 0x5a);
   e.threads = unsigned(threads);
   e.blocks = unsigned(blocks);
   e.body = [=] { kernel(args...); };
@@ -161,6 +168,7 @@ void launch(const char* name, void (*kernel)(P...), int64_t blocks, int threads,
     e.block = unsigned(block);
     e.run_block();
   }
+  if (!e.guards_hold()) e.fault = "wrote past its shared memory";
   if (e.fault.empty()) return;
   const std::string fault = std::string(name) + ": " + e.fault;
   e.fault.clear();
