@@ -126,7 +126,7 @@ def _multiply(a, b, transpose_a, transpose_b):
         a, b = (a.transpose() if transpose_a else a), (b.transpose() if transpose_b else b)
         return rounded(jt.matmul(a, b), dtype)
     # Not nn.matmul: of float16 maps its gradients would be float32 broadcasts, as large as rows · C · O. cuBLAS sums in
-    # float32 and rounds once (CUBLAS_COMPUTE_32F) while jt.flags.use_tensorcore is 0, which precision.check makes sure of.
+    # float32 and rounds once (CUBLAS_COMPUTE_32F) while jt.flags.use_tensorcore is 0: see run.precision_fault.
     return jt.compile_extern.cublas_ops.cublas_matmul(a, b, transpose_a, transpose_b)
 
 
