@@ -75,7 +75,7 @@ def train(config: TrainConfig, tell=print) -> Result:
                         f"{names_of(train_split, batch)}; {output.states} has the state before it; lower --lr, or --clip-grad 1"
                     )
                 if outcome.finite:
-                    run.update(outcome.gradients, lr)
+                    run.update(outcome, lr)
                 else:
                     log.skipped(run.step + 1, run.skip())
                 log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale)

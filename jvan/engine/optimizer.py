@@ -55,8 +55,12 @@ class AdamW:
         return ("mean", self.means), ("square", self.squares)
 
 
-def clip_gradients(gradients: list, largest: float) -> list:
+def squared_norm(gradients: list):
+    """Of all of them as one vector, (1,)."""
+    return sum((gradient * gradient).sum() for gradient in gradients)
+
+
+def clip_gradients(gradients: list, squared_norm, largest: float) -> list:
     """All scaled by one factor where their common norm exceeds `largest` (as torch.nn.utils.clip_grad_norm_)."""
-    norm = sum((gradient * gradient).sum() for gradient in gradients).sqrt()
-    factor = jt.minimum(largest / (norm + 1e-6), jt.array([1.0]))
+    factor = jt.minimum(largest / (squared_norm.sqrt() + 1e-6), jt.array([1.0]))
     return [gradient * factor for gradient in gradients]

@@ -58,10 +58,11 @@ class Run:
         """Forget the batch whose gradients were asked for last."""
         self._gradients.undo()
 
-    def update(self, gradients: list, lr: float) -> None:
-        """Take one step down the gradients."""
+    def update(self, outcome: Outcome, lr: float) -> None:
+        """Take one step down its gradients."""
+        gradients = outcome.gradients
         if self.config.clip_grad:
-            gradients = clip_gradients(gradients, self.config.clip_grad)
+            gradients = clip_gradients(gradients, outcome.squared_norm, self.config.clip_grad)
         self.optimizer.step(gradients, lr)
         if self.ema:
             self.ema.update()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jittor as jt
@@ -11,16 +12,27 @@ from ..ops.cuda.run import rounded
 from .drop_path import DropPathPlan
 from .groups import Parameter
 from .loss import soft_cross_entropy
+from .optimizer import squared_norm
 from .parallel import Processes
 
 
 class Outcome(NamedTuple):
-    """A batch's mean loss, its gradients in the order of the parameters, whether all is finite, and whether a process wants to stop."""
+    """A batch's mean loss, its gradients in the order of the parameters, the square of their common norm, (1,), whether all is finite, and whether a process wants to stop."""
 
     loss: float
     gradients: list
+    squared_norm: jt.Var
     finite: bool
     stop: bool
+
+
+def all_finite(gradients: list, squared_norm: float) -> bool:
+    """Whether all of them are, by their norm where that tells: no gradient of 100 MB need be copied from the device.
+
+    Fast math may turn a NaN into a number where it compares, not where it adds squares. A square that overflows (of 2e19 and
+    more) looks like an infinity, so then every number is looked at.
+    """
+    return math.isfinite(squared_norm) or all(np.isfinite(values).all() for values in jt.fetch_sync(gradients))
 
 
 class Gradients:
@@ -61,10 +73,11 @@ class Gradients:
         for value, mean in zip(self.running, running):
             if mean is not value:
                 value.update(mean)
-        jt.sync([loss, wish, *gradients, *self.running])
-        # By numpy and of every gradient: kernels compiled with -Ofast may turn a NaN on its way into a number.
-        finite = all(np.isfinite(values).all() for values in jt.fetch_sync([loss, *gradients]))
-        return Outcome(float(loss.numpy().item()), gradients, finite, bool(wish.numpy().item()))
+        square = squared_norm(gradients)
+        jt.sync([loss, wish, square, *gradients, *self.running])
+        loss = float(loss.numpy().item())
+        finite = math.isfinite(loss) and all_finite(gradients, float(square.numpy().item()))
+        return Outcome(loss, gradients, square, finite, bool(wish.numpy().item()))
 
     def undo(self) -> None:
         """Put the running statistics back as they were before the last call."""

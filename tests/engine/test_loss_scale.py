@@ -49,7 +49,7 @@ def step(run, lost=False):
         assert run.can_skip(outcome)
         run.skip()
     else:
-        run.update(outcome.gradients, 1e-3)
+        run.update(outcome, 1e-3)
 
 
 def test_it_doubles_after_two_thousand_good_steps_and_halves_at_once():
@@ -96,7 +96,7 @@ def test_goes_on_bit_for_bit(run, monkeypatch, tmp_path):
 
 
 def test_a_scale_below_one_a_loss_that_is_not_finite_and_other_precisions_end_the_run(run):
-    lost = Outcome(1.5, [], False, False)
+    lost = Outcome(1.5, [], jt.array([np.inf]), False, False)
     for scale, helps in ((4.0, True), (2.0, True), (1.0, False)):
         run.progress = replace(run.progress, loss_scale=scale)
         assert run.can_skip(lost) is helps

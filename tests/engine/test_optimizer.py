@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jvan.engine.groups import LAYERS, Parameter, layer_of, parameters_of
-from jvan.engine.optimizer import AdamW, clip_gradients
+from jvan.engine.optimizer import AdamW, clip_gradients, squared_norm
 from jvan.models.factory import build
 from jvan.variants import VANConfig, variant_config
 from weights_convert.record_training import GOLDEN, adamw_case
@@ -115,7 +115,7 @@ def test_layer_decay_multiplies_the_rate_once_a_layer():
 @pytest.mark.parametrize("largest", [1e-3, 1e6])
 def test_clipping_is_by_the_common_norm(largest):
     gradients = [jt.array(np.float32([[3.0, 0.0]])), jt.array(np.float32([4.0]))]
-    clipped = [g.numpy() for g in clip_gradients(gradients, largest)]
+    clipped = [g.numpy() for g in clip_gradients(gradients, squared_norm(gradients), largest)]
     factor = min(1.0, largest / 5.0)
     np.testing.assert_allclose(clipped[0], [[3 * factor, 0]], rtol=1e-5)
     np.testing.assert_allclose(clipped[1], [4 * factor], rtol=1e-5)

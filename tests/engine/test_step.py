@@ -10,8 +10,9 @@ from jvan.engine.drop_path import DropPathPlan
 from jvan.engine.ema import Ema
 from jvan.engine.groups import parameters_of
 from jvan.engine.loss import soft_cross_entropy
+from jvan.engine.optimizer import squared_norm
 from jvan.engine.parallel import Processes
-from jvan.engine.step import Gradients
+from jvan.engine.step import Gradients, all_finite
 from jvan.models.factory import build
 from jvan.models.loading import assign
 from jvan.variants import VANConfig
@@ -90,6 +91,23 @@ def test_a_picture_that_is_not_finite_changes_nothing():
     step.undo()
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [1, 3, 16, 37, 5000])
+def test_one_number_that_is_not_finite_is_found_wherever_it_is(size, value):
+    for place in {0, size // 2, size - 1}:
+        values = np.random.default_rng(place).normal(size=size).astype(np.float32)
+        values[place] = value
+        found = [jt.ones((2, 3)), jt.array(values), jt.ones((5,))]
+        assert not all_finite(found, squared_norm(found).item()), place
+    assert all_finite([found[0], found[2]], squared_norm([found[0], found[2]]).item())
+
+
+def test_gradients_whose_squares_overflow_are_finite():
+    large = [jt.array(np.float32([3e38, 1.0])), jt.ones((2, 3))]
+    square = squared_norm(large).item()
+    assert square == np.inf and all_finite(large, square)
 
 
 def masks(model, plan, step, part=slice(None)):
