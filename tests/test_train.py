@@ -221,6 +221,14 @@ def test_an_output_that_would_lose_something_is_one_line(data, tmp_path, capsys)
     best.write_text("somebody's")
     assert "without the state" in refused(capsys, data, *OPTIONS, "--output", tmp_path)
     assert best.read_text() == "somebody's"
+    best.unlink()
+    for name in ("config.json", "log.csv", "validation.csv"):
+        for content in ("somebody's", '{"somebody": 1}', "[1]", "\udcff"):
+            (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+            line = refused(capsys, data, *OPTIONS, "--output", tmp_path)
+            assert f"{name}: is there already and not from a run" in line
+            assert (tmp_path / name).read_bytes() == content.encode("utf-8", "surrogateescape")
+        (tmp_path / name).unlink()
 
 
 def test_what_the_network_cannot_learn_from_is_one_line(data, tmp_path, capsys):

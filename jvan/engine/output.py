@@ -49,15 +49,21 @@ class Output:
             yield
 
     def _check_place(self) -> None:
-        """TrainingError where the next look at DATA would take OUTPUT for a class, or where it holds somebody's weights."""
+        """TrainingError where the next look at DATA would take OUTPUT for a class, or where it holds somebody's files."""
         data, folder = Path(self.config.data).resolve(), self.folder.resolve()
         if data.is_dir() and data in (folder, *folder.parents) and not (data / "train").is_dir():
             raise TrainingError(
                 f"{self.folder}: lies among the pictures of {self.config.data}; choose an --output outside"
             )
+        if self.states.is_dir() and state_files(self.states):
+            return
         best = self.folder / "best.safetensors"
-        if best.exists() and not (self.states.is_dir() and state_files(self.states)):
+        if best.exists():
             raise TrainingError(f"{best}: is there already, without the state of its run; choose another --output")
+        for name, written_here in (("config.json", _is_config), ("log.csv", _is_log), ("validation.csv", _is_log)):
+            path = self.folder / name
+            if path.exists() and not written_here(path):
+                raise TrainingError(f"{path}: is there already and not from a run of jvan; choose another --output")
 
     def found(self, data: str, tell) -> Saved | None:
         """The state to go on from; None without --resume or without any. TrainingError for another configuration or other data."""
@@ -102,3 +108,19 @@ class Output:
             for path in folder.iterdir():
                 if path.name.startswith(".") and (path.suffix == PART or path.name.startswith(".tmp")):
                     path.unlink(missing_ok=True)
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        TrainConfig.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def _is_log(path: Path) -> bool:
+    """By the columns that both tables begin with; a run that was killed at once leaves an empty file."""
+    try:
+        return path.read_bytes()[:11] in (b"", b"step,epoch,")
+    except OSError:
+        return False
