@@ -27,6 +27,9 @@ _HOME = {
     "CheckpointError": "errors",
     "PictureError": "errors",
     "DownloadError": "errors",
+    "DataError": "errors",
+    "PrecisionError": "errors",
+    "TrainingError": "errors",
     "JittorUnavailable": "errors",
 }
 __all__ = list(_HOME)

@@ -13,7 +13,7 @@ COMMANDS = {
     "validate": "measure a network on labelled pictures",
     "convert": "turn a checkpoint into another format, or another project's names",
     "inspect": "show what a checkpoint holds, without running or believing it",
-    "benchmark": "time it against PyTorch, ONNX Runtime, OpenVINO and plain Jittor",
+    "benchmark": "time jvan against PyTorch, ONNX Runtime, OpenVINO and plain Jittor",
     "cuda-home": "make Jittor run with this machine's CUDA; the variables, for a shell",
     "doctor": "what this machine has, what was mended, what is still wrong",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import os
@@ -95,13 +96,31 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def positive(text: str) -> int:
+    """An argument of a parser: a whole number from 1 on."""
+    return _whole(text, 1, "a positive integer")
+
+
+def not_negative(text: str) -> int:
+    """An argument of a parser: a whole number from 0 on."""
+    return _whole(text, 0, "a whole number")
+
+
+def _whole(text: str, least: int, what: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return int(text)
+
+
 def add_device(parser) -> None:
+    """--device."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
     )
 
 
 def add_dtype(parser) -> None:
+    """--dtype."""
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),

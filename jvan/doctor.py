@@ -39,11 +39,14 @@ print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), fault=cuda_fault(),
 """
 
 
+DESCRIPTION = "Say what this machine has, what was mended, what is still wrong and the command that mends it."
+
+
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="jvan doctor", description=__doc__.split(": ", 1)[1])
+    parser = argparse.ArgumentParser(prog="jvan doctor", description=DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     parser.add_argument(
-        "--timeout", type=float, default=1800, metavar="S", help="seconds that Jittor may take to start"
+        "--timeout", type=float, default=1800, metavar="S", help="seconds that Jittor may take to start (default: 1800)"
     )
     return parser
 

@@ -18,7 +18,9 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def main(argv=None) -> int:
     """Show one file; 0 if it is safe and whole, 1 if it is damaged or holds what a state dict may not."""
     args = _parser().parse_args(argv)
-    report = inspect_checkpoint(args.file, ema=args.ema)
+    from .checkpoints.catalogue import resolve_weights
+
+    report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema)
     print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
     sys.stdout.flush()
     if report["refused"]:
@@ -35,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="jvan inspect", description="Show what a checkpoint holds; nothing of it is run or believed."
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a PyTorch, safetensors, Jittor or npz file, or a Hugging Face folder"
+        "file",
+        metavar="FILE",
+        help="a PyTorch, safetensors, Jittor or npz file, a Hugging Face folder, or a name such as van_b0.in1k to download",
     )
     parser.add_argument("--ema", action="store_true", help="show the averaged weights that a training run kept")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

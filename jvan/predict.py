@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections import deque
 
-from ._cli import add_device, add_dtype, command
+from ._cli import add_device, add_dtype, command, positive
 from ._text import printable
 from .variants import list_models
 
@@ -37,23 +37,15 @@ def _parser() -> argparse.ArgumentParser:
         "--arch",
         choices=list_models(),
         metavar="A",
-        help="van_b0 … van_b6; alone, its published weights are downloaded",
+        help="van_b0 … van_b6; alone, the published weights of B0 to B4 are downloaded",
     )
-    parser.add_argument("--topk", type=_positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
+    parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
-    parser.add_argument(
-        "--batch-size", type=_positive, default=16, metavar="N", help="pictures at a time (default: 16)"
-    )
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     add_device(parser)
     add_dtype(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
 
 
 @command

@@ -7,9 +7,8 @@ import csv
 import json
 import sys
 
-from ._cli import add_device, add_dtype, command
+from ._cli import add_device, add_dtype, command, not_negative, positive
 from .files import check_writable, replaced
-from .predict import _positive
 from .variants import list_models
 
 EPILOG = """\
@@ -17,8 +16,8 @@ DATA is a folder or tar file with a folder of pictures a class, or CIFAR's own f
 val/ (or test/) is taken. Classes are found in the network's labels by name or WordNet id, in any order; a part of them
 is enough. A picture that cannot be read is named and not counted; more than 1 % of them is an error.
 
---json: one object with "pictures", "top1", "top5", "loss", "claim" (the publisher's, per cent), "classes" and
-"confusion", a list of [label, answer, pictures].
+--json: one object with "data", "weights", "arch", "pictures", "corrupt", "top1" and "top5" (from 0 to 1), "loss", "claim"
+(the publisher's top-1, per cent), "classes" and "confusion", a list of [label, answer, pictures].
 """
 SHOWN = 40  # classes in the table
 
@@ -33,12 +32,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", metavar="DATA", help="labelled pictures")
     parser.add_argument("--weights", metavar="W", help="a weights file, or a name such as van_b0.in1k to download")
     parser.add_argument(
-        "--arch", choices=list_models(), metavar="A", help="van_b0 … van_b6; alone, its published weights"
+        "--arch", choices=list_models(), metavar="A", help="van_b0 … van_b6; alone, the published weights of B0 to B4"
     )
     parser.add_argument(
-        "--batch-size", "-b", type=_positive, default=32, metavar="N", help="pictures at a time (default: 32)"
+        "--batch-size", "-b", type=positive, default=32, metavar="N", help="pictures at a time (default: 32)"
     )
-    parser.add_argument("--workers", "-j", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
+    parser.add_argument(
+        "--workers", "-j", type=not_negative, default=2, metavar="N", help="processes that decode (default: 2)"
+    )
     parser.add_argument("--csv", metavar="FILE", help="write a row a class to this file")
     parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix to this CSV file")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         check_writable(path)
     found = measure(
         options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
-        workers=max(options.workers, 0), confusion=bool(options.confusion), say=_say, progress=_progress,
+        workers=options.workers, confusion=bool(options.confusion), say=_say, progress=_progress,
     )  # fmt: skip
     if not found.first:
         return 0

@@ -123,7 +123,7 @@ def test_bad_usage(tmp_path, monkeypatch, capsys, arguments, message):
         (["SRC", "nowhere/a.pth"], "does not exist; make it first"),
         (["SRC", "a.pth", "--origin", "mmseg"], "2 of 164 names are not mmseg's: head.weight, head.bias"),
         (["SRC", "a.pth", "--origin", "huggingface"], "164 of 164 names are not huggingface's"),
-        (["SRC", "a.pth", "--arch", "van_b0"], "--arch says van_b0, but the tensors are those of a custom VAN"),
+        (["SRC", "a.pth", "--arch", "van_b0"], "arch (--arch) says van_b0, but the tensors are those of a custom VAN"),
         (["SRC", "a.pth", "--num-classes", "10"], "num_classes 10 was asked for, but the file has a head of 7"),
         (["SRC", "a.pth", "--ema"], "averaged"),
         (["SRC", "a.pth", "--to-origin", "mmseg"], "mmseg has no name for head.weight, head.bias; drop the head"),

@@ -134,7 +134,16 @@ def test_damaged_files(content, tmp_path, capsys):
 
 def test_a_missing_file(tmp_path, capsys):
     status, out, err = shown(capsys, tmp_path / "x")
-    assert (status, out) == (1, "") and "No such file" in err
+    assert (status, out, err) == (1, "", f"jvan inspect: {tmp_path / 'x'}: no such file\n")
+
+
+def test_names_of_the_catalogue(capsys, monkeypatch):
+    path = GOLDEN / "official_tiny.pth.tar"
+    monkeypatch.setattr("jvan.checkpoints.weights_cache.obtain", lambda entry: path)
+    status, out, _ = shown(capsys, "van_b0.in1k")
+    assert status == 0 and f"{path}: torch-zip" in out
+    status, _, err = shown(capsys, "van_b9.in1k")
+    assert status == 1 and "van_b9.in1k" in err and err.count("\n") == 1
 
 
 def test_usage(capsys):

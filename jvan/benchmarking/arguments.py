@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
+from .._cli import positive
 from ..variants import VANConfig, parse_arch
 from .cuda_engines import DTYPES, NAMES, TRAINING
 from .engines import DTYPES as CPU_DTYPES
@@ -41,9 +42,14 @@ def parser() -> argparse.ArgumentParser:
         "--arch", nargs="+", type=_arch, metavar="A",
         help="networks, van_b0 … van_b6, or with fields changed: van_b0:stem_stride=1 (default: van_b0)",
     )  # fmt: skip
-    add("--batch-size", nargs="+", type=_positive, default=[1], metavar="N", help="pictures at a time (default: 1)")
+    add("--batch-size", nargs="+", type=positive, default=[1], metavar="N", help="pictures at a time (default: 1)")
     add(
-        "--size", nargs="+", type=_size, default=[(224, 224)], metavar="S", help="pixels, 224 or 224x320, of 32 or more"
+        "--size",
+        nargs="+",
+        type=_size,
+        default=[(224, 224)],
+        metavar="S",
+        help="pixels, 224 or 224x320, of 32 or more (default: 224)",
     )
     add("--mode", nargs="+", choices=MODES, default=["infer"], help="inference or a training step (default: infer)")
     add(
@@ -60,15 +66,21 @@ def parser() -> argparse.ArgumentParser:
         help="what jvan computes in; float16 with --device cuda only (default: float32)",
     )  # fmt: skip
     add("--tf32", action="store_true", help="with --device cuda: TF32 in the float32 products of all engines")
-    add("--rounds", type=_positive, default=5, metavar="N", help="rounds (default: 5)")
+    add("--rounds", type=positive, default=5, metavar="N", help="rounds (default: 5)")
     add("--seconds", type=_seconds, default=1.0, metavar="S", help="of an engine in a round, about (default: 1)")
-    add("--threads", type=_positive, metavar="N", help="threads of every engine (default: the cores)")
+    add("--threads", type=positive, metavar="N", help="threads of every engine (default: the cores)")
     add("--weights", metavar="W", help="a weights file or a catalogue name, which then says the network")
     add(
         "--python", action="append", default=[], type=_python, metavar="[ENGINE=]PATH",
         help="the interpreter of the peers, or of one; may be repeated (default: this one; jittor keeps it)",
     )  # fmt: skip
-    add("--timeout", type=_seconds, default=1800.0, metavar="S", help="that an engine may take for one answer")
+    add(
+        "--timeout",
+        type=_seconds,
+        default=1800.0,
+        metavar="S",
+        help="that an engine may take for one answer (default: 1800)",
+    )
     add("--lock", metavar="FILE", help="lock FILE (flock) while a round is timed, on a machine that is shared")
     add("--profile", action="store_true", help="list jvan's operators by time, too")
     add("--json", action="store_true", help="print one JSON document instead of tables")
@@ -102,12 +114,6 @@ def _arch(text: str) -> VANConfig:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -120,7 +126,7 @@ def _seconds(text: str) -> float:
 
 def _size(text: str) -> tuple[int, int]:
     height, by, width = text.partition("x")
-    height, width = _positive(height), _positive(width if by else height)
+    height, width = positive(height), positive(width if by else height)
     if min(height, width) < 32:
         raise argparse.ArgumentTypeError(
             f"{text!r} is too small; the network halves a picture five times, to 32 pixels"

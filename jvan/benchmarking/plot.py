@@ -27,7 +27,7 @@ def check_plot(path: str) -> None:
     if suffix not in known:
         raise JvanError(f"{path}: the suffix {suffix!r} is no picture format; choose one of {', '.join(sorted(known))}")
     if not Path(path).absolute().parent.is_dir():
-        raise JvanError(f"{path}: the folder is not there")
+        raise JvanError(f"{path}: the folder is not there; make it first")
 
 
 def plot(document: dict, path: str) -> None:

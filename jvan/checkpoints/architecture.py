@@ -100,7 +100,7 @@ def settle_config(inferred: VANConfig, known: VANConfig | None, arch: str | None
             )
     config = known or inferred
     if arch is not None and config.arch != arch:
-        raise CheckpointError(f"--arch says {arch}, but the tensors are those of a {_title(config)}")
+        raise CheckpointError(f"arch (--arch) says {arch}, but the tensors are those of a {_title(config)}")
     return config
 
 

@@ -69,7 +69,7 @@ def _attempt(url: str, part: Path, wanted: Wanted) -> str | None:
     try:
         start, total = _extent(reply, have, validator, part)
         total = _agreed_size(reply, total, wanted)
-        _check_room(part, start, total)
+        _check_room(part, total)
         with _disk(part), open(part, "r+b" if start else "wb", buffering=0) as out:
             if not start:
                 _write_note(part, url, reply)
@@ -145,7 +145,7 @@ def _disk(part: Path):
         raise DownloadError(f"{part}: {error.strerror or error}{more}") from None
 
 
-def _check_room(part: Path, start: int, total: int | None) -> None:
+def _check_room(part: Path, total: int | None) -> None:
     free = shutil.disk_usage(part.parent).free + _size(part)
     if total is not None and free < total:
         raise DownloadError(

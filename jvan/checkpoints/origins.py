@@ -170,6 +170,8 @@ def _detect(matches: dict[str, Match], names: list[str]) -> tuple[Origin, Match,
         found = matches["mmseg"]
         fitting, note = ["mmseg"], None if "backbone." in found.prefix else HEADLESS_NOTE
     if len(fitting) > 1:
-        raise CheckpointError(f"the names fit {' and '.join(fitting)}: {listed(names)}; choose one with --origin")
+        raise CheckpointError(
+            f"the names fit {' and '.join(fitting)}: {listed(names)}; choose one by origin (--origin)"
+        )
     check_match(matches[fitting[0]], fitting[0])
     return ORIGINS[fitting[0]], matches[fitting[0]], note

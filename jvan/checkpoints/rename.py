@@ -152,5 +152,5 @@ def _unknown_message(result: Match, project: str) -> str:
     total = len(result.names) + len(result.unknown)
     return (
         f"{len(result.unknown)} of {total} names are not {project}'s: {listed(result.unknown)}; "
-        "choose another --origin, or save the VAN's own state dict"
+        "choose another origin (--origin), or save the VAN's own state dict"
     )

@@ -27,11 +27,11 @@ def peel(tree, source: Source, ema: bool = False) -> dict[str, LazyTensor]:
             raise source.error(f"holds {described(node)} where the weights should be; save a state dict")
         if node and not wanted and all(type(value) is LazyTensor for value in node.values()):
             return _checked(node, source)
-        node, wanted = _enter(node, source, wanted, ema)
+        node, wanted = _enter(node, source, wanted)
     raise source.error(f"its state dict lies more than {MAX_WRAPPERS} wrappers deep; save a state dict")
 
 
-def _enter(node: dict, source: Source, wanted: bool, ema: bool):
+def _enter(node: dict, source: Source, wanted: bool):
     """The entry that leads to the weights, and whether averaged ones are still to be found."""
     averaged = [name for name in AVERAGED if type(node.get(name)) is dict and _holds_tensors(node[name])]
     plain = [name for name in PLAIN if type(node.get(name)) is dict and _holds_tensors(node[name])]

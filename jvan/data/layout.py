@@ -126,7 +126,11 @@ class Tree:
         names = [self.files[row].rpartition("/")[2].lower() for row in rows]
         missing = [name for name in names if name not in class_of]
         if missing or not rows:
-            what = f"the list of answers has no class for {spoken(missing[0])}" if missing else "holds no pictures"
+            what = (
+                f"the list of answers has no class for {spoken(missing[0])}; take it away, or give the challenge's own list"
+                if missing
+                else "holds no pictures; unpack the challenge's own archive there"
+            )
             raise DataError(f"{self.title}/{spoken(folder)}: {what}")
         classes = sorted({class_of[name] for name in names})
         index = {name: label for label, name in enumerate(classes)}

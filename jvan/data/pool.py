@@ -139,10 +139,11 @@ class Pool:
         how = f"ended with status {process.returncode}"
         if process.returncode is not None and process.returncode < 0:
             name = signal.Signals(-process.returncode).name
-            how = f"was ended by {name}" + (
-                ", perhaps for want of memory: try fewer workers" if name == "SIGKILL" else ""
-            )
-        return TrainingError(f"worker {number} of the loader (process {process.pid}) {how}")
+            how = f"was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        return TrainingError(
+            f"worker {number} of the loader (process {process.pid}) {how}; "
+            "--resume goes on from the last checkpoint, fewer --workers need less memory"
+        )
 
 
 def forget_jittors_handler() -> None:

@@ -30,7 +30,8 @@ def plain_tar(path: str) -> str:
         with open(path, "rb") as file:
             head = file.read(BLOCK := 512)
     except OSError as error:
-        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path}: {reason}; give a folder, a tar file, or CIFAR's own files") from None
     for mark, opener in OPENERS:
         if head.startswith(mark):
             return _cached(path, opener)
@@ -77,7 +78,7 @@ def _unpack(path: str, opener, target: str) -> None:
                         f"{path}: unpacks to more than {MAX_RATIO} times its size; it is unsafe and not read"
                     )
             if out.tell() < 512:
-                raise DataError(f"{path}: holds no tar file")
+                raise DataError(f"{path}: holds no tar file; compress a tar file, or give a folder")
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, target)

@@ -76,7 +76,12 @@ class TrainConfig:
     aa: str | None = option("rand-m9-mstd0.5-inc1", "RandAugment policy, or none", "--auto-augment", metavar="P")
     smoothing: float = option(0.1, "label smoothing", "--label-smoothing", metavar="X")
     reprob: float = option(0.25, "probability of random erasing", metavar="X")
-    model_ema: float = option(0.0, "keep averaged weights, with this decay", "--model-ema-decay", metavar="D")
+    model_ema: float = option(
+        0.0,
+        "keep averaged weights, with this decay (0.9998 if none is given; default: none)",
+        "--model-ema-decay",
+        metavar="D",
+    )
     clip_grad: float | None = option(None, "largest norm of the gradient, 0 for any", metavar="X")
     sync_bn: bool = option(False, "BatchNorm over the batches of all processes")
     dtype: str = option("float32", "precision of the arithmetic", "--amp-dtype", choices=DTYPES)

@@ -23,8 +23,8 @@ class Log:
         self._scaled = config.dtype == "float16"
         self._files = (
             [
-                _Rows(folder / "log.csv", (*STEPS, "loss_scale") if self._scaled else STEPS, 0, progress.step),
-                _Rows(folder / "validation.csv", EPOCHS, 0, max(0, progress.validated_step)),
+                _Rows(folder / "log.csv", (*STEPS, "loss_scale") if self._scaled else STEPS, progress.step),
+                _Rows(folder / "validation.csv", EPOCHS, max(0, progress.validated_step)),
             ]
             if writes
             else []
@@ -101,16 +101,16 @@ class Log:
 
 
 class _Rows:
-    """A CSV file that is whole after every row; of an older one the rows stay whose `column` is at most `last`."""
+    """A CSV file that is whole after every row; of an older one the rows stay whose step, the first column, is at most `last`."""
 
-    def __init__(self, path: Path, names: tuple[str, ...], column: int, last: int):
+    def __init__(self, path: Path, names: tuple[str, ...], last: int):
         kept = []
         if last and path.exists():
             with open(path, newline="", encoding="utf-8") as file:
                 kept = [
                     row
                     for row in csv.reader(file)
-                    if len(row) == len(names) and row[column].isdigit() and int(row[column]) <= last
+                    if len(row) == len(names) and row[0].isdigit() and int(row[0]) <= last
                 ]
         with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([names, *kept])

@@ -11,7 +11,7 @@ from ..errors import TrainingError
 from .config import TrainConfig
 from .evaluate import evaluate
 from .log import Log
-from .network import check_precision, make_network, settle, starting_weights
+from .network import check_device, make_network, settle, starting_weights
 from .output import Output
 from .parallel import Processes
 from .pictures import data_digest, names_of, testing, training
@@ -36,8 +36,8 @@ def train(config: TrainConfig, tell=print) -> Result:
     Raises JvanError in one line, before any training, for whatever cannot work; TrainingError for a loss that is not finite.
     """
     use_device(config.device)
-    check_precision(config.dtype)
     processes = Processes()
+    check_device(config.dtype, processes.count)
     tell = tell if processes.first else _silent
     train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
     weights = starting_weights(config)

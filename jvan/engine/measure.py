@@ -108,7 +108,8 @@ def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> t
     if not named:
         if len(classes) != len(labels):
             raise DataError(
-                f"the data have {len(classes)} classes, the network has {len(labels)}, and the weights do not name theirs"
+                f"the data have {len(classes)} classes, the network has {len(labels)}, and the weights do not name theirs; "
+                "give weights of these classes"
             )
         return np.arange(len(classes)), "classes by their order, since the weights do not name theirs"
     places: dict[str, list[int]] = {}
@@ -119,5 +120,8 @@ def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> t
         found = places.get(name, [])
         if len(found) != 1:
             what = "none" if not found else f"{len(found)} (name its folder by its WordNet id)"
-            raise DataError(f"the data have the class {name!r}, which is {what} of the network's {len(labels)} classes")
+            raise DataError(
+                f"the data have the class {name!r}, which is {what} of the network's {len(labels)} classes; "
+                "rename its folder, or give weights of these classes"
+            )
     return np.array([places[name][0] for name in classes]), "classes by name"

@@ -25,8 +25,10 @@ DROP_PATH = {
 }  # official train.sh; B5 and B6: the 22K fine-tuning
 
 
-def check_precision(dtype: str) -> None:
-    """TrainingError for a precision that gains nothing on the device that Jittor is set to, or errs there."""
+def check_device(dtype: str, processes: int) -> None:
+    """TrainingError for several processes on GPUs, and for a precision that gains nothing on the device that Jittor is set to, or errs there."""
+    if processes > 1 and on_gpu():
+        raise TrainingError(f"{processes} processes on GPUs are not supported; start one, or give --device cpu")
     if dtype == "float32":
         return
     if not on_gpu():
@@ -72,10 +74,12 @@ def settle(config, state: State | None, pictures: int, processes: int):
     size = config.img_size or (stored.preprocessing.size if stored else Preprocessing().size)
     drop_path = DROP_PATH.get(arch.partition(":")[0], 0.1) if config.drop_path is None else config.drop_path
     unit = processes * config.accum_steps
-    batch = config.batch_size or min(config.usual_batch, pictures) // unit * unit or unit
+    fitting = unit if processes == 1 else 2 * unit  # mixing partners go to one process
+    batch = config.batch_size or min(config.usual_batch, pictures) // fitting * fitting or fitting
     if batch % unit:
         raise TrainingError(
-            f"a batch of {batch} does not divide into {processes} processes × {config.accum_steps} parts"
+            f"a batch of {batch} does not divide into {processes} processes × {config.accum_steps} parts; "
+            f"give a --batch-size that is a multiple of {fitting}"
         )
     if batch > pictures:
         raise TrainingError(

@@ -66,7 +66,9 @@ def labels_for(model_labels: tuple[str, ...] | str | None, num_classes: int) -> 
 def checked(labels: tuple[Label, ...], num_classes: int, source) -> tuple[Label, ...]:
     """The same labels, if there is one for every class; JvanError that names both counts."""
     if len(labels) != num_classes:
-        raise JvanError(f"{source} has {len(labels)} labels, but the network has {num_classes} classes")
+        raise JvanError(
+            f"{source} has {len(labels)} labels, but the network has {num_classes} classes; give one label a class"
+        )
     return labels
 
 

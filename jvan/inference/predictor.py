@@ -169,7 +169,7 @@ class Predictor:
         if not np.isfinite(logits).all():
             raise JvanError(
                 f"{self.weights}: the network's output is not finite (NaN or infinite); its weights are damaged, "
-                "or its BatchNorm statistics do not fit its weights"
+                "or its BatchNorm statistics do not fit its weights; convert or download them again"
             )
         return softmax(logits)
 

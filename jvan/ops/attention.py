@@ -33,6 +33,7 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
 
 @in_float32
 def attention_ref(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute=False):
+    """By Jittor's own operators; takes and returns what `attention` does."""
     normal, mean, var = norm.ref(x)
     u = nn.gelu(pointwise_ref(normal, *proj_1))
     mask = pointwise_ref(depthwise_ref(depthwise_ref(u, *local), *remote, dilation), *gate)

@@ -32,6 +32,7 @@ def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
 
 @in_float32
 def feed_forward_ref(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
+    """By Jittor's own operators; takes and returns what `feed_forward` does."""
     normal, mean, var = norm.ref(x)
     hidden = nn.gelu(depthwise_ref(pointwise_ref(normal, *fc1), *dw))
     return x + scale * pointwise_ref(hidden, *fc2) * keep.reshape((-1, 1, 1, 1)), mean, var

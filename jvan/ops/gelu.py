@@ -16,6 +16,7 @@ def gelu(x):
 
 @in_float32
 def gelu_ref(x):
+    """By Jittor's own operators."""
     return nn.gelu(x)
 
 

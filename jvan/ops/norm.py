@@ -37,22 +37,8 @@ class Norm(NamedTuple):
         return mean, var, (1 / (var + self.eps).sqrt()).stop_grad()
 
 
-def batch_statistics(x):
-    """Mean and biased variance of each channel: x (…, C) -> two of (C,), both detached."""
-    return (batch_statistics_fused if can_run(x) else batch_statistics_ref)(x)
-
-
-def batch_statistics_ref(x):
-    """In two passes: E[x²] - E[x]² cancels in float32."""
-    axes = list(range(x.ndim - 1))
-    x = x.detach()
-    mean = x.mean(axes)
-    centred = x - mean
-    return mean, (centred * centred).mean(axes)
-
-
 def batch_statistics_fused(x):
-    """By `kernels/norm.h`, in one pass over memory."""
+    """Mean and biased variance of each channel, in one pass over memory: x (…, C) -> two of (C,), both detached (`kernels/norm.h`)."""
     chans = x.shape[-1]
     source = "jvan::batch_statistics(in0_p, in0_shape0, in0_shape1, out0_p, out1_p);"
     mean, var = run_kernel("norm.h", source, [x.detach().reshape((-1, chans))], [(chans,)] * 2)
@@ -68,6 +54,7 @@ def batch_norm(x, weight, bias, eps):
 
 @in_float32
 def batch_norm_ref(x, weight, bias, eps):
+    """By Jittor's own operators; takes and returns what `batch_norm` does."""
     axes = list(range(x.ndim - 1))
     mean = x.mean(axes)
     centred = x - mean
@@ -121,6 +108,7 @@ def layer_norm(x, weight, bias, eps):
 
 @in_float32
 def layer_norm_ref(x, weight, bias, eps):
+    """By Jittor's own operators; takes and returns what `layer_norm` does."""
     centred = x - x.mean(-1, keepdims=True)
     var = (centred * centred).mean(-1, keepdims=True)
     return centred / (var + eps).sqrt() * weight + bias

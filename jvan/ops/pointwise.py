@@ -18,6 +18,7 @@ def pointwise(x, weight, bias):
 
 @in_float32
 def pointwise_ref(x, weight, bias):
+    """By Jittor's own operators; takes and returns what `pointwise` does."""
     out_chans, in_chans = weight.shape[:2]
     flat = x.reshape((-1, in_chans))
     # Broadcast, multiply, sum: the form in which Jittor recognises a product with a transposed matrix.

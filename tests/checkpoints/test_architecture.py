@@ -164,6 +164,6 @@ def test_metadata_that_contradict_the_shapes(changes, message):
 
 
 def test_an_arch_that_contradicts_the_shapes():
-    with pytest.raises(CheckpointError, match="--arch says van_b1, but the tensors are those of a van_b0"):
+    with pytest.raises(CheckpointError, match=r"arch \(--arch\) says van_b1, but the tensors are those of a van_b0"):
         settle_config(B0, None, "van_b1")
     assert set(VARIANTS) == set(COUNTS)

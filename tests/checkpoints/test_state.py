@@ -183,7 +183,9 @@ def test_the_head(write):
 
 def test_arch_and_eps():
     file = GOLDEN / "official_tiny.pth.tar"
-    with pytest.raises(CheckpointError, match="--arch says van_b0, but the tensors are those of a custom VAN"):
+    with pytest.raises(
+        CheckpointError, match=r"arch \(--arch\) says van_b0, but the tensors are those of a custom VAN"
+    ):
         load_state(file, arch="van_b0")
     assert load_state(file, norm_eps=1e-5).metadata.config.norm_eps == 1e-5
 

@@ -1,1 +1,1 @@
-"""Scripts that run in an engine's own process and interpreter: they import nothing of jvan but `jittor_worker`."""
+"""Scripts that run in an engine's own process and interpreter: only `jittor_worker` (and `cuda_ceiling_worker` through it) imports jvan."""

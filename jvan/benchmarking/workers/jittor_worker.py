@@ -37,7 +37,7 @@ def prepare(task: dict) -> None:
 
 
 class Inference:
-    """Logits of the input, without gradients; through jvan.optimize_for_inference where that is asked for and there."""
+    """Logits of the input, without gradients; through jvan.optimize_for_inference where that is asked for."""
 
     def __init__(self, task: dict):
         import jittor as jt
@@ -63,13 +63,8 @@ class Inference:
         self.labels = None if labels is None else jt.array(labels)
 
     def optimize(self, dtype: str) -> None:
-        try:
-            from jvan.inference.optimize import optimize_for_inference
-        except ModuleNotFoundError:
-            if dtype != "float32":
-                raise RuntimeError(f"this jvan has no optimize_for_inference, so no {dtype}") from None
-            self.notes.append("this jvan has no optimize_for_inference; its network runs as create_model gives it")
-            return
+        from jvan.inference.optimize import optimize_for_inference
+
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.model = optimize_for_inference(self.network, dtype=dtype)

@@ -248,13 +248,5 @@ void depthwise_blocks(const DepthwiseMap& map, const float* x, const float* pack
         });
 }
 
-// Output rows [row0, row1) of one map (H, W, C), K×K taps, as above with all blocks.
-template <class Epilogue>
-void depthwise_rows(const float* x, int H, int W, int C, const float* packed, const float* bias, int K, int dilation,
-                    int row0, int row1, float* y, Epilogue epilogue) {
-    const DepthwiseMap map = depthwise_map(H, W, C, K, dilation);
-    depthwise_blocks(map, x, packed, bias, row0, row1, 0, map.blocks(), y, epilogue);
-}
-
 }  // namespace
 }  // namespace jvan
