@@ -10,7 +10,15 @@ import sys
 from ._boot_common import BROKEN
 from ._boot_cuda import check_cuda
 from ._boot_onednn import check_onednn
-from ._boot_python import check_cache, check_compiler, check_headers, check_numpy, check_python, check_python_config
+from ._boot_python import (
+    check_cache,
+    check_compiler,
+    check_headers,
+    check_numpy,
+    check_python,
+    check_python_config,
+    hide_unfit_cupy,
+)
 from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
@@ -78,6 +86,7 @@ class Loader:
             with _process_kept(), _one_line_errors():
                 if module.__name__ == "jittor":
                     _announce_compilation()
+                    hide_unfit_cupy()
                 self.loader.exec_module(module)
         finally:
             self.gate.inside = False

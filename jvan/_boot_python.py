@@ -63,6 +63,14 @@ def numpy_version(folder: str) -> str | None:
     return version or _search(os.path.join(folder, "_version.py"), r"\"version\":\s*\"(\d[^\"]*)")
 
 
+def hide_unfit_cupy() -> None:
+    """CuPy needs numpy 2 from its version 14 on; Jittor imports CuPy where it finds it, at every seed again, and it would break half-way."""
+    folder = package_folder("cupy")
+    version = folder and _search(os.path.join(folder, "_version.py"), r"^__version__\s*=\s*['\"](\d+)")
+    if version and int(version) >= 14 and "cupy" not in sys.modules:
+        sys.modules["cupy"] = None
+
+
 def check_compiler() -> Finding:
     chosen = asked("cc_path")
     default = "clang++" if platform.system() == "Darwin" else "g++"

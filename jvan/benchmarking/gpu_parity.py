@@ -102,7 +102,7 @@ def training(dry_run):
 def _trained(folder, dtype, dry_run):
     given = {
         "data": str(folder / "data"), "img_size": 32, "workers": 0, "dtype": dtype, "log_every": 1, "aa": None, "mixup": 0.0,
-        "cutmix": 0.0, "reprob": 0.0, "lr": 1e-3, "batch_size": 4 if dry_run else 32, "epochs": 2 if dry_run else 20,
+        "cutmix": 0.0, "reprob": 0.0, "lr": 1e-3, "batch_size": 4 if dry_run else 32, "epochs": 2 if dry_run else 10,
         "arch": "van_b0:stem_stride=1" + (":embed_dims=8,8,8,8:depths=1,1,1,1:mlp_ratios=2,2,2,2" if dry_run else ""),
         "device": "cpu" if dry_run else "cuda",
     }  # fmt: skip

@@ -55,7 +55,7 @@ def start(result: Result, task: dict, settings: Settings, folder: Path, stack, t
             _is_ready(export, _begin(export, task, settings, folder, brief), settings)
         no_onnx = export.reason and f"the export to ONNX: {export.reason}"
     rows = []
-    for row in (*result.rows, *result.ceilings):
+    for row in (*result.rows, *(row for row in result.ceilings if not row.measured)):
         if no_onnx and row.engine.onnx:
             row.status, row.reason = export.status, no_onnx
         else:

@@ -107,7 +107,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
     if state is None:
         network = network_of(config.arch, len(classes))
         metadata = Metadata(network, _preprocessing(config, Preprocessing()), labels=classes)
-        return build(network, drop_path_rate=config.drop_path, metadata=metadata), f"{config.arch}, freshly initialised"
+        return _initialised(network, config, metadata), f"{config.arch}, freshly initialised"
     stored = state.metadata
     keeps = stored.config.num_classes == len(classes)
     if keeps:
@@ -116,7 +116,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
     metadata = replace(
         stored, config=network, labels=classes, preprocessing=_preprocessing(config, stored.preprocessing), note=None
     )
-    model = build(network, drop_path_rate=config.drop_path, metadata=replace(metadata, source=None, source_sha256=None))
+    model = _initialised(network, config, replace(metadata, source=None, source_sha256=None))
     tensors = {name: array for name, array in state.tensors.items() if keeps or not name.startswith("head.")}
     assign(model, tensors, allow_missing=() if keeps else ("head.",))
     head = (
@@ -125,6 +125,14 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
         else f"a new head for {len(classes)} classes in place of theirs for {stored.config.num_classes}"
     )
     return model, f"{config.arch}, from {config.weights}, with {head}"
+
+
+def _initialised(network: VANConfig, config, metadata: Metadata):
+    """The network with what the seed gives it, on the CPU: cuRAND goes on where it was, whatever seed it gets, and would give others."""
+    with jt.flag_scope(use_cuda=0):
+        model = build(network, drop_path_rate=config.drop_path, metadata=metadata)
+        jt.sync([value for _, value in model.named_parameters()])
+    return model
 
 
 def _check_names(config, stored: Metadata, classes: tuple[str, ...]) -> None:

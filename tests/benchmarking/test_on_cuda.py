@@ -159,8 +159,19 @@ def test_the_short_run_has_what_matters_first():
     planned = [(describe(case.config), case.batch_size, case.mode) for case, _ in gpu_benchmark.plan()]
     assert planned[:4] == [("van_b0", 64, "infer"), ("van_b2", 64, "infer"), ("van_b0", 128, "train"), ("van_b2", 128, "train")]  # fmt: skip
     assert {batch for _, batch, mode in planned if mode == "infer"} == {1, 64, 256}
+    assert all(len(engines) <= 3 for case, engines in gpu_benchmark.plan() if case.mode == "train")  # or memory ends
     names = {engine.name for case, engines in gpu_benchmark.plan() for engine in engines if case.mode == "infer"}
     assert names >= {"jvan", "jvan-fp16", "jvan-bf16", "torch-graphs-fp16", "torch-compile-graphs", "torch-channels-last-bf16"}  # fmt: skip
+
+
+def test_what_was_measured_of_the_device_is_not_measured_again():
+    settings = Settings(device="cuda")
+    engines = chosen_on_cuda("infer", ("float32", "float16"), ())
+    first, second = (begin(CASE, engines[: 1 + number], settings) for number in range(2))
+    first.ceilings[0].rounds = [[1.0]]  # the product in float32; the copy failed
+    gpu_benchmark._take_ceilings([first, second])
+    assert [row.engine.name for row in second.ceilings] == ["product", "product-fp16", "copy"]
+    assert second.ceilings[0] is first.ceilings[0] and not any(row.measured for row in second.ceilings[1:])
 
 
 def test_the_short_run_without_a_gpu(capsys):

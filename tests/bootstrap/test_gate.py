@@ -55,6 +55,16 @@ def test_compilation_is_announced_once(tmp_path):
     assert run(tmp_path).stderr == ""
 
 
+@pytest.mark.parametrize(("version", "found"), [("13.6.0", "imported\n"), ("14.1.0", "hidden\n")])
+def test_a_cupy_that_needs_numpy_2_is_hidden(tmp_path, version, found):
+    try_it = "try:\n    import cupy\n    print('imported')\nexcept ImportError:\n    print('hidden')"
+    site = fake_jittor(tmp_path / "site", try_it)
+    write(site / "cupy" / "__init__.py", "")
+    write(site / "cupy" / "_version.py", f"__version__ = '{version}'\n")
+    result = run(tmp_path)
+    assert (result.stdout, result.returncode) == (found, 0), result.stderr
+
+
 @pytest.mark.parametrize("version", ["2.0.0", "2.4.0rc1"])
 def test_numpy_2_is_refused_whatever_its_metadata_says(tmp_path, version):
     site = fake_jittor(tmp_path / "site", "raise SystemExit('imported all the same')", numpy=version)

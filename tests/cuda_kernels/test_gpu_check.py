@@ -35,6 +35,23 @@ def test_a_step_that_fails_does_not_end_the_run(out, capfd, monkeypatch):
     assert "kernels: stopped after 900 s" in printed and "environment: ok" in printed
 
 
+@pytest.mark.parametrize(
+    ("status", "found", "said"),
+    [
+        (0, '{"ok": true}', "ok"),
+        (-6, '{"ok": true}', "ok, but its process ended with status -6"),
+        (1, '{"ok": false}', "failed with status 1"),
+        (-11, None, "failed with status -11"),
+        (1, "{", "failed with status 1"),
+        (None, '{"ok": true}', "stopped after 9 s"),
+    ],
+)
+def test_a_step_is_judged_by_what_it_found(tmp_path, status, found, said):
+    if found is not None:
+        (tmp_path / "a.json").write_text(found)
+    assert gpu_check._judged(status, tmp_path / "a.json", 9.0, tmp_path / "a.log").partition(";")[0] == said
+
+
 def fails_once(run):
     def replaced(command, **options):
         if "kernels" in command:

@@ -124,7 +124,9 @@ __device__ inline float gelu_derivative(float x) {
 
 #ifdef __CUDACC__
 inline void check(cudaError_t error, const char* name) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("jvan's CUDA kernel ") + name + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // else the next launch would find this error and take it for its own
+  throw std::runtime_error(std::string("jvan's CUDA kernel ") + name + ": " + cudaGetErrorString(error));
 }
 
 // Bytes of shared memory that a block may ask for on this device.
@@ -141,6 +143,7 @@ inline int64_t shared_limit() {
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), int64_t blocks, int threads, int64_t shared, A... args) {
   if (blocks == 0) return;
+  cudaGetLastError();  // of somebody else's call
   if (shared > 48 * 1024)  // more than that must be asked for
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
           name);
