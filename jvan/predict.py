@@ -61,24 +61,14 @@ def main(argv: list[str] | None = None) -> int:
             options.arch, options.weights, device=options.device, dtype=options.dtype, labels=options.labels,
             batch_size=options.batch_size,
         )  # fmt: skip
-    _say_what_is_used(predictor)
+    for line in predictor.describe():
+        _tell(line)
     for warning in caught:
         _tell(f"warning: {warning.message}")
     found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))
     if sys.stderr.isatty() and "-" not in options.images:
         found = list(found)  # names only, so that the bar knows where it ends
     return _print_all(_results(predictor, found, options.topk), found, _Json() if options.json else _Table())
-
-
-def _say_what_is_used(predictor) -> None:
-    from .inference.preprocess import describe
-
-    metadata = predictor.metadata
-    network = f"{metadata.config.arch}, {metadata.config.num_classes} classes, on {predictor.device}"
-    _tell(f"weights: {predictor.weights} ({network})")
-    _tell(f"preprocessing: {describe(metadata.preprocessing)}")
-    if metadata.note:
-        _tell(f"note: {metadata.note}")
 
 
 def _results(predictor, found, topk):

@@ -76,14 +76,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say(predictor, split, how: str) -> None:
-    from .inference.preprocess import describe
-
-    config = predictor.metadata.config
-    _tell(f"weights: {predictor.weights} ({config.arch}, {config.num_classes} classes, on {predictor.device})")
-    _tell(f"preprocessing: {describe(predictor.metadata.preprocessing)}")
-    _tell(f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}")
-    if predictor.metadata.note:
-        _tell(f"note: {predictor.metadata.note}")
+    for line in (
+        *predictor.describe(),
+        f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}",
+    ):
+        _tell(line)
 
 
 def _progress(batches, total: int):

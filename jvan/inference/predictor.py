@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import CheckpointError, JvanError, PictureError
 from .labels import Label, checked, labels_for, read_labels
 from .pictures import read_picture
-from .preprocess import preprocess
+from .preprocess import describe, preprocess
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "van_b0_untrained.safetensors"
 
@@ -92,6 +92,15 @@ class Predictor:
             self.labels = labels_for(metadata.labels, classes)
         else:
             self.labels = checked(given, classes, source if isinstance(source, (str, PathLike)) else "labels")
+
+    def describe(self) -> list[str]:
+        """What is used, in lines: the weights, their network and its device; the preprocessing; the weights' note, if any."""
+        config, note = self.metadata.config, self.metadata.note
+        lines = [
+            f"weights: {self.weights} ({config.arch}, {config.num_classes} classes, on {self.device})",
+            f"preprocessing: {describe(self.metadata.preprocessing)}",
+        ]
+        return [*lines, f"note: {note}"] if note else lines
 
     def __call__(self, images, topk: int = 5) -> list[list[Prediction]]:
         """The `topk` likeliest classes of each picture, best first; all of them if there are fewer.
