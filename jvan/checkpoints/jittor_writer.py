@@ -9,9 +9,8 @@ import hashlib
 
 import numpy as np
 
+from .jittor_pkl import MARK
 from .pickle_writer import PickleWriter
-
-MAGIC = b"HCAJSLHD"
 
 
 def write_jittor(file, tensors: dict[str, np.ndarray]) -> None:
@@ -24,7 +23,7 @@ def write_jittor(file, tensors: dict[str, np.ndarray]) -> None:
         _array(out, array)
     out.op(b"u")
     out.stop()
-    file.write(hashed.digest() + MAGIC)
+    file.write(hashed.digest() + MARK)
 
 
 def _array(out: PickleWriter, array: np.ndarray) -> None:

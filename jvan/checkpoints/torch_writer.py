@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 
 from .pickle_writer import PickleWriter, raw_bytes
+from .tensor import contiguous
 
 ALIGNMENT = 64
 STORAGES = {"float16": "HalfStorage", "float32": "FloatStorage", "float64": "DoubleStorage", "int64": "LongStorage"}
@@ -62,18 +63,10 @@ def _tensor(out: PickleWriter, key: str, array: np.ndarray) -> None:
     out.op(b"t", b"Q")
     out.integer(0)
     out.integers(array.shape)
-    out.integers(_strides(array.shape))
+    out.integers(contiguous(array.shape))
     out.op(b"\x89")
     _ordered_dict(out)
     out.op(b"t", b"R")
-
-
-def _strides(shape: tuple[int, ...]) -> list[int]:
-    """Contiguous strides, counted in elements."""
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * shape[axis + 1]
-    return strides
 
 
 def _ordered_dict(out: PickleWriter) -> None:

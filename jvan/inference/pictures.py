@@ -71,10 +71,15 @@ def _check_file(path: str) -> None:
         raise PictureError(f"{path}: this is a folder, not a picture")
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(f"{path}: not a regular file")
-    if status.st_size == 0:
-        raise PictureError(f"{path}: this file is empty")
-    if status.st_size > MAX_BYTES:
-        raise PictureError(f"{path}: {status.st_size:,} bytes are too many for a picture (at most {MAX_BYTES:,})")
+    check_size(path, status.st_size)
+
+
+def check_size(name: str, size: int) -> None:
+    """PictureError for a file of no bytes, or of too many."""
+    if size == 0:
+        raise PictureError(f"{name}: this file is empty")
+    if size > MAX_BYTES:
+        raise PictureError(f"{name}: {size:,} bytes are too many for a picture (at most {MAX_BYTES:,})")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
