@@ -6,7 +6,7 @@
 namespace jvan {
 namespace {
 
-constexpr int64_t CHUNK = 128;           // hidden channels at a time
+constexpr int64_t CHUNK = 128;           // hidden channels that a product sums over at a time
 constexpr int64_t BAND_PIXELS = 784;     // of a map at a time
 constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
 constexpr int ADJACENT = 7;              // output pixels of the depthwise convolution in registers
@@ -112,40 +112,36 @@ struct Framed {
     }
 };
 
-// Some hidden channels of a group's bands, each panel of each band in a frame of its own.
+// One panel of hidden channels of a group's bands, each band in a frame of its own. What is around the pictures stays zero
+// from panel to panel.
 struct Frames {
     float* data;
     const Group& group;
-    int64_t halo, block;
+    int64_t halo;
 
-    Frames(float* data, const Group& group, int64_t halo) : data(data), group(group), halo(halo), block(0) {
-        for (const Band& band : group.bands) block += Framed{data, band.width, 0, band.rows(halo)}.floats();
+    Frames(float* data, const Group& group, int64_t halo) : data(data), group(group), halo(halo) {
+        each([](const Framed& frame, int64_t) { frame.clear_frame(); });
     }
     // Floats of one panel of any group.
     static int64_t most(const Bands& bands, int64_t halo) {
         return (bands.most_pixels(halo + 1) / bands.map.width) * (bands.map.width + 2) * PANEL;
     }
-    // Calls f(frame, band's number, channel) for each panel of each band.
+    // Calls f(frame, band's number).
     template <class F>
-    void each(int64_t chans, F f) const {
-        for (int64_t c = 0; c < chans; c += PANEL) {
-            float* at = data + c / PANEL * block;
-            for (int64_t b = 0; b < group.count(); b++) {
-                const Band& band = group.bands[b];
-                const Framed frame = {at, band.width, band.first(halo), band.rows(halo)};
-                f(frame, b, c);
-                at += frame.floats();
-            }
+    void each(F f) const {
+        float* at = data;
+        for (int64_t b = 0; b < group.count(); b++) {
+            const Band& band = group.bands[b];
+            const Framed frame = {at, band.width, band.first(halo), band.rows(halo)};
+            f(frame, b);
+            at += frame.floats();
         }
-    }
-    void clear(int64_t chans) const {
-        each(chans, [](const Framed& frame, int64_t, int64_t) { frame.clear_frame(); });
     }
     // Where the rows of a product with the group's pixels go.
     const int32_t* places(std::vector<int32_t>& place) const {
         place.resize(group.pixels(halo));
         int32_t* to = place.data();
-        each(PANEL, [&](const Framed& frame, int64_t, int64_t) {
+        each([&](const Framed& frame, int64_t) {
             for (int64_t y = frame.first; y < frame.first + frame.rows; y++)
                 for (int64_t x = 0; x < frame.width; x++) *to++ = int32_t((frame.at(y, x) - data) / PANEL);
         });

@@ -56,19 +56,23 @@ struct FeedForwardOut {
     float *out, *h_kept;
     const Group& group;
 
+    // A panel of hidden channels from k on: from x̂ to gelu(t).
+    void panel(int64_t k, const Rows& normal, const Frames& h, const int32_t* place, float* t) const {
+        multiply(normal, group.pixels(1), part(weights.into, map.chans, 0, k, map.chans), PANEL,
+                 Result(h.data, PANEL, 0, weights.bias1 + k, false, place));
+        h.each([&](const Framed& frame, int64_t b) {
+            const Band& band = group.bands[b];
+            float* to = t + group.before[0][b] * PANEL;
+            if (h_kept) frame.write(band.top, band.bottom, h_kept + map.kept(k, band.picture, band.top));
+            convolve(frame, weights.taps + 9 * k, weights.bias + k, band.top, band.bottom, to);
+            for (int64_t i = 0; i < band.pixels(0) * PANEL; i += LANES) store(to + i, gelu(load(to + i)));
+        });
+    }
+
     // Hidden channels [k, k + some): from x̂ to their part of the second product, in `sums`.
     void chunk(int64_t k, int64_t some, const Rows& normal, const Frames& h, const int32_t* place, float* t, float* sums) const {
         const int64_t inner = group.pixels(0), block = inner * PANEL;
-        h.clear(some);
-        multiply(normal, group.pixels(1), part(weights.into, map.chans, 0, k, map.chans), some,
-                 Result(h.data, PANEL, h.block, weights.bias1 + k, false, place));
-        h.each(some, [&](const Framed& frame, int64_t b, int64_t c) {
-            const Band& band = group.bands[b];
-            float* to = t + c / PANEL * block + group.before[0][b] * PANEL;
-            if (h_kept) frame.write(band.top, band.bottom, h_kept + map.kept(k + c, band.picture, band.top));
-            convolve(frame, weights.taps + 9 * (k + c), weights.bias + k + c, band.top, band.bottom, to);
-            for (int64_t i = 0; i < band.pixels(0) * PANEL; i += LANES) store(to + i, gelu(load(to + i)));
-        });
+        for (int64_t c = 0; c < some; c += PANEL) panel(k + c, normal, h, place, t + c / PANEL * block);
         multiply({t, PANEL, block}, inner, part(outof, map.hidden, k, 0, std::min(some, map.hidden - k)), padded(map.chans),
                  Result(sums, PANEL, block, k ? nullptr : bias2, k > 0));
     }
@@ -103,7 +107,7 @@ inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, flo
         const Group group(bands, g);
         float *sums = own.get(1, bands.most_pixels(0) * width), *copy = own.get(4, bands.most_pixels(1) * pitch_of(chans));
         const Rows normal = normal_of(map, in, weights.norm, group, 1, own.get(0, bands.most_pixels(1) * width), copy);
-        const Frames h(own.get(2, Frames::most(bands, 1) * most / PANEL), group, 1);
+        const Frames h(own.get(2, Frames::most(bands, 1)), group, 1);
         float* t = own.get(3, bands.most_pixels(0) * most);
         const FeedForwardOut work = {map, in, weights, outof, bias2, scale, out, h_kept, group};
         const int32_t* places = h.places(place);

@@ -45,23 +45,20 @@ struct FeedForwardBackward {
         return {to, PANEL, block};
     }
 
-    // Hidden channels [k, k + some): h, the gradient of t, and gelu(t), which is returned.
-    Rows middle(int64_t k, int64_t some, const Rows& normal, const Rows& e, float* t) const {
-        const int64_t block = group.pixels(1) * PANEL;
-        h.clear(some), dt.clear(some);
+    // A panel of hidden channels from k on: h, the gradient of t, and gelu(t), which goes to `t`.
+    void middle(int64_t k, const Rows& normal, const Rows& e, float* t) const {
         if (!h_kept)
-            multiply(normal, group.pixels(2), part(weights.into, map.chans, 0, k, map.chans), some,
-                     Result(h.data, PANEL, h.block, weights.bias1 + k, false, h_places));
-        multiply(e, group.pixels(1), part(back2, map.chans, 0, k, map.chans), some,
-                 Result(dt.data, PANEL, dt.block, nullptr, false, dt_places));
-        h.each(some, [&](const Framed& frame, int64_t b, int64_t c) {
+            multiply(normal, group.pixels(2), part(weights.into, map.chans, 0, k, map.chans), PANEL,
+                     Result(h.data, PANEL, 0, weights.bias1 + k, false, h_places));
+        multiply(e, group.pixels(1), part(back2, map.chans, 0, k, map.chans), PANEL,
+                 Result(dt.data, PANEL, 0, nullptr, false, dt_places));
+        h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
-            if (h_kept) frame.read(frame.first, frame.first + frame.rows, h_kept + map.kept(k + c, band.picture, frame.first));
-            convolve(frame, weights.taps + 9 * (k + c), weights.bias + k + c, band.first(1), band.last(1),
-                     t + c / PANEL * block + group.before[1][b] * PANEL);
+            if (h_kept) frame.read(frame.first, frame.first + frame.rows, h_kept + map.kept(k, band.picture, frame.first));
+            convolve(frame, weights.taps + 9 * k, weights.bias + k, band.first(1), band.last(1), t + group.before[1][b] * PANEL);
         });
-        dt.each(some, [&](const Framed& frame, int64_t b, int64_t c) {
-            float* value = t + c / PANEL * block + group.before[1][b] * PANEL;
+        dt.each([&](const Framed& frame, int64_t b) {
+            float* value = t + group.before[1][b] * PANEL;
             for (int64_t y = frame.first; y < frame.first + frame.rows; y++, value += frame.width * PANEL) {
                 float* grad = frame.at(y, 0);
                 for (int64_t i = 0; i < frame.width * PANEL; i += LANES) {
@@ -71,34 +68,37 @@ struct FeedForwardBackward {
                 }
             }
         });
-        return {t, PANEL, block};
     }
 
-    // The same channels' part of all gradients; `t` is scratch memory for that of h.
-    void chunk(int64_t k, int64_t some, const Rows& normal, const Rows& e, float* t, float* dnormal) const {
-        const int64_t width = padded(map.chans), inner = group.pixels(0), block = inner * PANEL;
-        const int64_t depth = std::min(some, map.hidden - k);
-        const Rows value = middle(k, some, normal, e, t);
+    // The panel's part of all gradients but that of x̂; that of h goes to `dh`. All that it needs fits into the second-level
+    // cache, which a whole chunk would not. `t` is scratch memory.
+    void panel(int64_t k, const Rows& normal, const Rows& e, float* t, float* dh) const {
+        middle(k, normal, e, t);
         group.each_run(1, 1, [&](int64_t count, int64_t before, int64_t) {
-            multiply_transposed({e.at(before, 0), PANEL, e.block}, map.chans, {value.at(before, 0), PANEL, value.block}, some,
-                                count, sums_of(sums.w2 + k * map.chans, map.chans));
+            multiply_transposed({e.at(before, 0), PANEL, e.block}, map.chans, {t + before * PANEL, PANEL}, PANEL, count,
+                                sums_of(sums.w2 + k * map.chans, map.chans));
         });
         std::vector<Framed> tops;
-        dt.each(some, [&](const Framed& frame, int64_t, int64_t) { tops.push_back(frame); });
-        auto top = tops.begin();
-        h.each(some, [&](const Framed& frame, int64_t b, int64_t c) {
+        dt.each([&](const Framed& frame, int64_t) { tops.push_back(frame); });
+        h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
-            add_tap_gradients(frame, *top, band.top, band.bottom, sums.taps + 10 * (k + c));
-            convolve(*top++, reversed + 9 * (k + c), nullptr, band.top, band.bottom,
-                     t + c / PANEL * block + group.before[0][b] * PANEL);
+            add_tap_gradients(frame, tops[b], band.top, band.bottom, sums.taps + 10 * k);
+            convolve(tops[b], reversed + 9 * k, nullptr, band.top, band.bottom, dh + group.before[0][b] * PANEL);
         });
-        const Rows dh = {t, PANEL, block};
-        add_columns(dh, inner, some, sums.bias1 + k);
+        add_columns({dh, PANEL}, group.pixels(0), PANEL, sums.bias1 + k);
         group.each_run(0, normal_halo(), [&](int64_t count, int64_t before, int64_t before_normal) {
-            multiply_transposed({dh.at(before, 0), PANEL, block}, depth, {normal.at(before_normal, 0), PANEL, normal.block}, width,
-                                count, sums_of(sums.w1, map.hidden, k));
+            multiply_transposed({dh + before * PANEL, PANEL}, std::min<int64_t>(PANEL, map.hidden - k),
+                                {normal.at(before_normal, 0), PANEL, normal.block}, padded(map.chans), count,
+                                sums_of(sums.w1, map.hidden, k));
         });
-        multiply(dh, inner, part(back1, map.hidden, k, 0, depth), width, Result(dnormal, PANEL, block, nullptr, k > 0));
+    }
+
+    // Hidden channels [k, k + some).
+    void chunk(int64_t k, int64_t some, const Rows& normal, const Rows& e, float* t, float* dh, float* dnormal) const {
+        const int64_t inner = group.pixels(0), block = inner * PANEL;
+        for (int64_t c = 0; c < some; c += PANEL) panel(k + c, normal, e, t, dh + c / PANEL * block);
+        multiply({dh, PANEL, block}, inner, part(back1, map.hidden, k, 0, std::min(some, map.hidden - k)), padded(map.chans),
+                 Result(dnormal, PANEL, block, nullptr, k > 0));
     }
 
     void write(const float* result, float* dnormal, float* copy) const {
@@ -144,19 +144,20 @@ inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput
         const FeedForwardSums sums = {own.zeros(0, map.hidden * width), own.zeros(1, chans * hidden), own.zeros(2, 10 * hidden),
                                       own.zeros(3, hidden), own.zeros(4, 3 * width)};
         part1.is(sums.w1), part2.is(sums.w2), part_taps.is(sums.taps), part_bias1.is(sums.bias1), part_rows.is(sums.of_rows);
-        float *t = own.get(5, bands.most_pixels(1) * most), *copy = own.get(8, bands.most_pixels(2) * pitch_of(chans));
+        float *t = own.get(5, bands.most_pixels(1) * PANEL), *dh = own.get(12, bands.most_pixels(0) * most);
+        float* copy = own.get(8, bands.most_pixels(2) * pitch_of(chans));
         float* dnormal = own.get(11, bands.most_pixels(0) * width);
 #pragma omp for schedule(static)
         for (int64_t g = 0; g < bands.groups; g++) {
             const Group group(bands, g);
-            const Frames h(own.get(6, Frames::most(bands, 2) * most / PANEL), group, 2);
-            const Frames dt(own.get(7, Frames::most(bands, 1) * most / PANEL), group, 1);
+            const Frames h(own.get(6, Frames::most(bands, 2)), group, 2);
+            const Frames dt(own.get(7, Frames::most(bands, 1)), group, 1);
             const FeedForwardBackward work = {map, in, weights, h_kept, back2, back1, reversed, sums, group, h, dt,
                                               h.places(h_place), dt.places(dt_place)};
             const int64_t halo = work.normal_halo();
             const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(9, bands.most_pixels(halo) * width), copy);
             const Rows e = work.read(dout, own.get(10, bands.most_pixels(1) * width), copy);
-            for (int64_t k = 0; k < hidden; k += most) work.chunk(k, std::min(most, hidden - k), normal, e, t, dnormal);
+            for (int64_t k = 0; k < hidden; k += most) work.chunk(k, std::min(most, hidden - k), normal, e, t, dh, dnormal);
             work.write(dnormal, to.dnormal, copy);
         }
         part1.sum_panels(to.dw1, map.hidden, chans);
