@@ -44,13 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--batch-size", nargs="+", type=positive, default=[1], metavar="N", help="pictures at a time (default: 1)")
     add(
-        "--size",
-        nargs="+",
-        type=_size,
-        default=[(224, 224)],
-        metavar="S",
+        "--size", nargs="+", type=_size, default=[(224, 224)], metavar="S",
         help="pixels, 224 or 224x320, of 32 or more (default: 224)",
-    )
+    )  # fmt: skip
     add("--mode", nargs="+", choices=MODES, default=["infer"], help="inference or a training step (default: infer)")
     add(
         "--device", choices=("cpu", "cuda"), default="cpu",
@@ -75,12 +71,9 @@ def parser() -> argparse.ArgumentParser:
         help="the interpreter of the peers, or of one; may be repeated (default: this one; jittor keeps it)",
     )  # fmt: skip
     add(
-        "--timeout",
-        type=_seconds,
-        default=1800.0,
-        metavar="S",
+        "--timeout", type=_seconds, default=1800.0, metavar="S",
         help="that an engine may take for one answer (default: 1800)",
-    )
+    )  # fmt: skip
     add("--lock", metavar="FILE", help="lock FILE (flock) while a round is timed, on a machine that is shared")
     add("--profile", action="store_true", help="list jvan's operators by time, too")
     add("--json", action="store_true", help="print one JSON document instead of tables")

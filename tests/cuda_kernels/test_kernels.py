@@ -135,3 +135,11 @@ def test_rounding_of_the_emulated_types(run, types):
     with np.errstate(over="ignore"):
         expected = stored((exact(p) + exact(b)).astype(np.float32), types[0])
     np.testing.assert_array_equal(y[0], expected)
+
+
+@pytest.mark.parametrize("types, vectors", [(types, 257) for types in TYPES] + [(TYPES[0], 8192 * 256 + 300)])
+def test_copy(run, types, vectors):
+    """More vectors than a block has threads, and than the whole grid."""
+    x = stored(np.arange(vectors * (4 if types[0] == "float32" else 8), dtype=np.float32) % 251, types[0])
+    (y,) = run("copy", types, [x], [x.shape], {})
+    assert y.tobytes() == x.tobytes()
