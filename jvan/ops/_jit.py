@@ -62,6 +62,22 @@ def run_cuda_kernel(header, source, inputs, shapes, dtypes, numbers=None):
     )
 
 
+def compile_in_turn() -> bool:
+    """Keep the threads in which Jittor compiles operators out of each other's way: kernels/compile_in_turn.h says why.
+
+    -> whether that could be done. Where it could not, Jittor compiles in one thread.
+    """
+    try:
+        with jt.flag_scope(use_cuda=0):
+            source = "out0_p[0] = jvan::install_compile_in_turn();"
+            (done,) = run_kernel("compile_in_turn.h", source, [], [(1,)])[0].numpy()
+    except RuntimeError:
+        done = False
+    if not done:
+        jt.flags.use_parallel_op_compiler = 0
+    return bool(done)
+
+
 def can_run(*variables) -> bool:
     """Whether the C++ kernels can take these: float32 on the CPU, on a machine where they compile."""
     if jt.flags.use_cuda or any(v.dtype != "float32" for v in variables):

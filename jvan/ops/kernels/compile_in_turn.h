@@ -1,0 +1,40 @@
+// Jittor compiles new operators in several threads. Before the compiler runs, a thread builds the operator's source and, where a
+// library has the product or convolution, makes an operator of that library and ties it to the graph's variables; their
+// lists and the list of nodes to be freed have no lock. Two such threads crash the process now and then (ThreadSanitizer: Node,
+// VarRelayManager::add_relay_group). Here that part is done by one thread at a time; the compiler itself still runs in all.
+//
+// The same steps as do_compile_inner in Jittor 1.3.11's op_compiler.cc, put in place by the hook that it has for this.
+#pragma once
+#include <mutex>
+
+#include <fused_op.h>
+#include <jit_key.h>
+#include <op_compiler.h>
+#include <ops/op_register.h>
+#include <opt/tuner_manager.h>
+
+namespace jittor {
+extern jit_op_entry_t (*do_compile_hook)(Op*);
+}
+
+namespace jvan {
+
+inline jittor::jit_op_entry_t compile_in_turn(jittor::Op* op) {
+    static std::recursive_mutex turn;  // a search among kernels compiles while it compiles
+    std::unique_lock<std::recursive_mutex> mine(turn);
+    jittor::OpCompiler compiler(op);
+    for (auto type : jittor::op_types) type->post_pass(&compiler);
+    std::string source = compiler.op ? jittor::TunerManager(&compiler).tune() : compiler.src;
+    op->compile_optimize(source);
+    std::string key = op->get_jit_key(jittor::get_jk());
+    mine.unlock();
+    return compiler.compile(key, source);
+}
+
+// Whether it is in place now: not where another hook is, as on Ascend processors.
+inline bool install_compile_in_turn() {
+    if (!jittor::do_compile_hook) jittor::do_compile_hook = compile_in_turn;
+    return jittor::do_compile_hook == compile_in_turn;
+}
+
+}  // namespace jvan

@@ -1,0 +1,70 @@
+"""Jittor's compiler threads: one at a time builds an operator's source, which is where they share the graph."""
+
+import subprocess
+import sys
+
+import jittor as jt
+
+from jvan.ops import _jit
+
+# Jittor calls every OpByType's post_pass while an operator's source is built. This one stays there long enough to be met.
+PROBE = r"""
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <op_compiler.h>
+#include <ops/op_register.h>
+struct Probe : jittor::OpByType {
+    std::atomic<int> here{0}, most{0}, calls{0};
+    jittor::string expand_op(const jittor::vector<jittor::string>&) override { return ""; }
+    void post_pass(jittor::OpCompiler*) override {
+        int now = ++here;
+        if (now > most) most = now;
+        calls++;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        here--;
+    }
+};
+"""
+PROGRAM = """
+import sys
+import jvan
+import jittor as jt
+import numpy as np
+import jvan.ops
+header, source = sys.argv[1], "static Probe probe; static int once = jittor::registe_op_type(&probe);"
+count = source + "out0_p[0] = probe.most; out0_p[1] = probe.calls;"
+ask = lambda: jt.code((2,), "float32", [], cpu_header=header, cpu_src=count).numpy()
+ask()
+x, w = np.random.rand(5, 7).astype("float32"), np.random.rand(7, 7).astype("float32")
+a, b = jt.array(x), jt.array(w)
+# products that share their variables, and their gradients: new operators enough for every thread
+out = [jt.matmul(a, b) * 2, jt.matmul(a, b.transpose()) + 3, jt.matmul(a.transpose(), a) - 4]
+gradients = jt.grad(sum((o * o).sum() for o in out), [a, b])
+jt.sync([*out, *gradients])
+assert np.allclose(out[0].numpy(), x @ w * 2, rtol=1e-5)
+two, three, four = x @ w * 2, x @ w.T + 3, x.T @ x - 4
+assert np.allclose(gradients[1].numpy(), 4 * x.T @ two + 2 * three.T @ x, rtol=1e-4)
+assert np.allclose(gradients[0].numpy(), 4 * two @ w.T + 2 * three @ w + 2 * x @ (four + four.T), rtol=1e-4)
+print(*map(int, ask()))
+"""
+
+
+def test_sources_are_built_one_at_a_time():
+    result = subprocess.run([sys.executable, "-c", PROGRAM, PROBE], capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    most, calls = map(int, result.stdout.split()[-2:])
+    assert most == 1 and calls > 5  # 2 or more without jvan's hook
+
+
+def test_where_it_cannot_be_done_one_thread_compiles(monkeypatch):
+    def refused(*_):
+        raise RuntimeError("no compiler")
+
+    before = jt.flags.use_parallel_op_compiler
+    monkeypatch.setattr(_jit, "run_kernel", refused)
+    try:
+        assert not _jit.compile_in_turn()
+        assert jt.flags.use_parallel_op_compiler == 0
+    finally:
+        jt.flags.use_parallel_op_compiler = before
