@@ -17,6 +17,11 @@ PROBABILITY = 0.5  # of each chosen operation, in timm fixed
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 
+def draw_filter(rng: np.random.Generator) -> int:
+    """timm's interpolation "random"."""
+    return FILTERS[int(rng.integers(2))]
+
+
 class Step(NamedTuple):
     """One operation that is applied: its name, level 0 to 10, direction, and filter."""
 
@@ -34,8 +39,8 @@ class RandAugment:
     deviation: float = 0.5
     layers: int = 2
 
-    def draw(self, rng: np.random.Generator, interpolation: int | None = None) -> list[Step]:
-        """What is done to one picture; `interpolation` fixes the filter, which is random without it."""
+    def draw(self, rng: np.random.Generator) -> list[Step]:
+        """What is done to one picture."""
         names = rng.integers(len(_NAMES), size=self.layers)
         steps = []
         for name in names:
@@ -45,8 +50,7 @@ class RandAugment:
                 MAX_LEVEL, max(0.0, rng.normal(self.magnitude, self.deviation) if self.deviation else self.magnitude)
             )
             sign = -1 if rng.random() > 0.5 else 1
-            resample = FILTERS[int(rng.integers(2))] if interpolation is None else interpolation
-            steps.append(Step(_NAMES[name], level, sign, resample))
+            steps.append(Step(_NAMES[name], level, sign, draw_filter(rng)))
         return steps
 
 

@@ -1,11 +1,11 @@
-"""Random crops: Inception's, resized (torchvision's and timm's RandomResizedCrop), and CIFAR's, after padding."""
+"""Random crops: Inception's, resized (torchvision's and timm's RandomResizedCrop), and CIFAR's, shifted."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import PictureError
 from ..inference.preprocess import MAX_RESIZED_PIXELS, resized_size
@@ -42,10 +42,10 @@ def resized_crop(picture: Image.Image, box: tuple[int, int, int, int], size: int
     return picture if picture.size == (size, size) else picture.resize((size, size), resample)
 
 
-def padded_crop(
-    picture: Image.Image, size: int, padding: int, reflect: bool, resample: int, rng: np.random.Generator
+def reflected_crop(
+    picture: Image.Image, size: int, padding: int, resample: int, rng: np.random.Generator
 ) -> Image.Image:
-    """A random size × size part of the picture with `padding` pixels around it, black or reflected.
+    """A random size × size part of the picture with `padding` reflected pixels around it.
 
     A picture of another size is first resized so that its short side fits; PictureError where it is too thin for that.
     """
@@ -56,8 +56,6 @@ def padded_crop(
         picture = picture.resize(wanted, resample)
     top = int(rng.integers(picture.height + 2 * padding - size + 1))
     left = int(rng.integers(picture.width + 2 * padding - size + 1))
-    if reflect:
-        sides = ((padding, padding), (padding, padding), (0, 0))
-        pixels = np.pad(np.asarray(picture), sides, mode="symmetric" if size <= padding else "reflect")
-        return Image.fromarray(pixels[top : top + size, left : left + size])
-    return ImageOps.expand(picture, padding).crop((left, top, left + size, top + size))
+    sides = ((padding, padding), (padding, padding), (0, 0))
+    pixels = np.pad(np.asarray(picture), sides, mode="symmetric" if size <= padding else "reflect")
+    return Image.fromarray(pixels[top : top + size, left : left + size])

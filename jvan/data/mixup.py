@@ -61,13 +61,6 @@ class Mixup:
         weight = float(rng.beta(alpha, alpha))
         return _cut(height, width, weight, rng) if cut and weight != 1.0 else Mix(weight)
 
-    def __call__(
-        self, pictures: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(n, C, H, W) and integer (n,) as mixed pictures and float32 targets (n, classes)."""
-        mix = self.draw(*pictures.shape[2:], rng)
-        return mix.pictures(pictures), mix.targets(labels, self.classes, self.smoothing)
-
 
 def _cut(height: int, width: int, weight: float, rng: np.random.Generator) -> Mix:
     """A box of the picture's shape and 1 - weight of its area around any pixel; the weight follows what of it lies inside."""

@@ -12,7 +12,6 @@ from ..checkpoints.metadata import Preprocessing
 from ..inference.preprocess import preprocess
 from . import auto_augment, crops, erasing
 
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 JITTERED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
@@ -35,8 +34,8 @@ class Augment:
     """What happens to a training picture, RGB in, float32 (3, S, S) out: timm 0.4.12's training transform.
 
     Crop, flip, RandAugment (or, without it, colour jitter: timm never applies both), normalisation, erasing.
-    `crop` is "resized" (any part, resized) or, for small pictures, "padded" (`padding` black pixels around) or
-    "reflected" (the picture's own). `interpolation` is "random", "bilinear" or "bicubic".
+    `crop` is "resized" (any part, resized) or, for small pictures, "reflected" (`padding` of the picture's own pixels
+    around it, and any place of its size). Each filter is bilinear or bicubic, by lot.
     """
 
     size: int = 224
@@ -44,7 +43,6 @@ class Augment:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     padding: int = 4
-    interpolation: str = "random"
     flip: float = 0.5
     color_jitter: float = 0.4
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
@@ -53,10 +51,8 @@ class Augment:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self):
-        if self.crop not in ("resized", "padded", "reflected"):
-            raise ValueError(f'crop is {self.crop!r}; it is "resized", "padded" or "reflected"')
-        if self.interpolation != "random" and self.interpolation not in FILTERS:
-            raise ValueError(f'interpolation is {self.interpolation!r}; it is "random", "bilinear" or "bicubic"')
+        if self.crop not in ("resized", "reflected"):
+            raise ValueError(f'crop is {self.crop!r}; it is "resized" or "reflected"')
         if self.auto_augment:
             auto_augment.parse(self.auto_augment)
 
@@ -73,7 +69,7 @@ class Augment:
         if rng.random() < self.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.auto_augment:
-            steps = auto_augment.parse(self.auto_augment).draw(rng, FILTERS.get(self.interpolation))
+            steps = auto_augment.parse(self.auto_augment).draw(rng)
             picture = auto_augment.apply(steps, picture, self._fill)
         elif self.color_jitter:
             picture = jitter(picture, self.color_jitter, rng)
@@ -98,16 +94,8 @@ class Augment:
     def _cropped(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.crop == "resized":
             box = crops.draw_crop(*picture.size, self.scale, self.ratio, rng)
-            return crops.resized_crop(picture, box, self.size, self._filter(rng))
-        reflect = self.crop == "reflected"
-        return crops.padded_crop(picture, self.size, self.padding, reflect, self._filter(rng), rng)
-
-    def _filter(self, rng: np.random.Generator) -> int:
-        return (
-            auto_augment.FILTERS[int(rng.integers(2))]
-            if self.interpolation == "random"
-            else FILTERS[self.interpolation]
-        )
+            return crops.resized_crop(picture, box, self.size, auto_augment.draw_filter(rng))
+        return crops.reflected_crop(picture, self.size, self.padding, auto_augment.draw_filter(rng), rng)
 
 
 def jitter(picture: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:

@@ -154,13 +154,11 @@ def test_normalisation_is_inferences():
     assert np.array_equal(augment(picture, generator(0)), wanted)
 
 
-@pytest.mark.parametrize("crop", ["padded", "reflected"])
-def test_padded_crops_take_each_of_the_81_places(crop):
+def test_reflected_crops_take_each_of_the_81_places():
     source = np.random.default_rng(0).integers(1, 256, (8, 8, 3), dtype=np.uint8)
-    mode = {"padded": "constant", "reflected": "reflect"}[crop]
-    around = np.pad(source, ((4, 4), (4, 4), (0, 0)), mode=mode)
+    around = np.pad(source, ((4, 4), (4, 4), (0, 0)), mode="reflect")
     wanted = {around[y : y + 8, x : x + 8].tobytes() for y in range(9) for x in range(9)}
-    augment = Augment(size=8, crop=crop, flip=0, auto_augment=None, color_jitter=0, reprob=0)
+    augment = Augment(size=8, crop="reflected", flip=0, auto_augment=None, color_jitter=0, reprob=0)
     drawn = [augment.pixels(Image.fromarray(source), generator(9, n)) for n in range(2000)]
     seen = [each.transpose(1, 2, 0).tobytes() for each in drawn]
     assert set(seen) == wanted and len(wanted) == 81
@@ -194,7 +192,7 @@ def test_colour_jitter_is_applied_in_each_order(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 300), (301, 1), (33, 31)])
-@pytest.mark.parametrize("crop", ["resized", "padded", "reflected"])
+@pytest.mark.parametrize("crop", ["resized", "reflected"])
 def test_odd_sizes(size, crop):
     augment = Augment(size=16, crop=crop)
     picture = Image.new("RGB", size, (90, 120, 150))
@@ -205,7 +203,7 @@ def test_odd_sizes(size, crop):
 
 def test_a_line_of_pixels_is_refused_before_it_fills_the_memory():
     with pytest.raises(PictureError, match="too thin"):
-        Augment(size=64, crop="padded")(Image.new("RGB", (60_000, 1)), generator(0))
+        Augment(size=64, crop="reflected")(Image.new("RGB", (60_000, 1)), generator(0))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +214,6 @@ def test_other_augmentations_are_refused_by_name(text):
         Augment(auto_augment=text)
 
 
-@pytest.mark.parametrize("wrong", [{"crop": "random"}, {"interpolation": "nearest"}])
-def test_other_choices_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong.values()))):
-        Augment(**wrong)
+def test_other_crops_are_refused():
+    with pytest.raises(ValueError, match="random"):
+        Augment(crop="random")

@@ -59,7 +59,8 @@ def test_switches(options, kinds):
 
 
 def test_smoothing_alone_is_label_smoothing():
-    targets = Mixup(4, mixup=0, cutmix=0, smoothing=0.2)(np.zeros((2, 3, 4, 4), np.uint8), np.array([3, 0]), None)[1]
+    mix = Mixup(4, mixup=0, cutmix=0).draw(4, 4, seeds.generator(seeds.MIX, 2, 0))
+    targets = mix.targets(np.array([3, 0]), 4, smoothing=0.2)
     np.testing.assert_allclose(targets, [[0.05, 0.05, 0.05, 0.85], [0.85, 0.05, 0.05, 0.05]], atol=1e-7)
 
 
