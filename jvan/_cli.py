@@ -48,10 +48,15 @@ def command(main):
 
 
 def _open_closed_streams() -> None:
-    """A job without a terminal may have no standard streams at all; what it would print then goes nowhere."""
+    """A job without a terminal may have no standard streams at all; what it would print then goes nowhere.
+
+    What an encoding does not have, such as a file's name that is no UTF-8, is printed as an escape.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def _restart(main, argv, error) -> None:

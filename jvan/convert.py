@@ -118,7 +118,8 @@ def _refuse_overwriting(source: Path, target: str) -> None:
     """DST must not be what is read, not even with --force: nothing would be left to go back to."""
     from .errors import CheckpointError
 
-    if os.path.exists(target) and Path(target).resolve() in {source.resolve(), *_inside(source)}:
+    written = Path(os.path.expanduser(target))  # as the writer does
+    if written.exists() and written.resolve() in {source.resolve(), *_inside(source)}:
         raise CheckpointError(f"{target} is what would be converted; write to another file")
 
 

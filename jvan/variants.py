@@ -8,6 +8,11 @@ from dataclasses import asdict, dataclass, fields, replace
 LKA_PARTS = ("dw", "dw_d", "pw")  # depthwise, depthwise dilated, pointwise: the order of the paper's eq. 1
 GATES = ("multiply", "add", "none", "sigmoid")  # how the attention map meets its input (Table 3)
 
+# The largest are far beyond any use; a file that claims more would fill the memory.
+LIMITS = {
+    "in_chans": (1, 1 << 16), "kernel_size": (1, 1024), "dilation": (1, 1024), "stem_stride": (1, 1024), "num_classes": (0, 1 << 24),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class VANConfig:
@@ -35,16 +40,10 @@ class VANConfig:
             if len(value) != 4 or not all(_is_int(n) and n > 0 for n in value):
                 raise ValueError(f"{name} is {value!r}; VAN has four stages, so it needs four positive integers")
             object.__setattr__(self, name, value)
-        for name, least in (
-            ("in_chans", 1),
-            ("kernel_size", 1),
-            ("dilation", 1),
-            ("stem_stride", 1),
-            ("num_classes", 0),
-        ):
+        for name, (least, most) in LIMITS.items():
             value = _as_int(getattr(self, name))
-            if not _is_int(value) or value < least:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+            if not _is_int(value) or not least <= value <= most:
+                raise ValueError(f"{name} is {value!r}; it must be an integer from {least} to {most:,}")
             object.__setattr__(self, name, value)
         object.__setattr__(self, "lka_parts", _as_tuple(self.lka_parts))
         if not isinstance(self.norm_eps, float) or not 0 < self.norm_eps < 1:

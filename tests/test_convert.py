@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jvan.checkpoints import origins
-from jvan.checkpoints.reader import read_checkpoint
+from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
 from jvan.checkpoints.state import load_state
 from jvan.convert import ORIGINS, main
 
@@ -149,17 +149,34 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path, capsys):
     assert_same(read_checkpoint(target), golden_tensors("official_tiny"))
 
 
-@pytest.mark.parametrize("kind", ["same", "link", "folder"])
-def test_the_source_is_never_overwritten(tmp_path, capsys, kind):
+@pytest.mark.parametrize("kind", ["same", "link", "folder", "home"])
+def test_the_source_is_never_overwritten(tmp_path, capsys, monkeypatch, kind):
+    monkeypatch.setenv("HOME", str(tmp_path))
     source = tmp_path / "model.safetensors"
     shutil.copy(GOLDEN / "hf_tiny" / "model.safetensors", source)
     target = source
     if kind == "link":
         target = tmp_path / "link.safetensors"
         target.symlink_to(source)
+    if kind == "home":
+        target = "~/model.safetensors"
     before = source.read_bytes()
     assert main([str(tmp_path if kind == "folder" else source), str(target), "--force"]) == 1
     assert "is what would be converted" in capsys.readouterr().err and source.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_goes_into_the_file_as_an_escape(tmp_path):
+    """In a process of its own: the terminal's encoding is ASCII."""
+    source = os.path.join(os.fsencode(tmp_path), b"caf\xe9.safetensors")
+    shutil.copy(OFFICIAL, source)
+    for target in ("a.safetensors", "a.pth"):
+        command = [sys.executable, "-m", "jvan.convert", source, tmp_path / target]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), ran
+        with open_checkpoint(tmp_path / target) as made:
+            assert os.fsencode(made.metadata.source) == b"caf\xe9.safetensors"
 
 
 def test_weights_that_are_not_finite_are_noted(tmp_path, capsys):

@@ -146,6 +146,10 @@ def _kernels(shapes) -> tuple[dict, list[str]]:
     elif taps:
         dilation = next((d for (d, known), _ in _PAPER_KERNELS.items() if known == taps), dilation)
         notes.append(f"without the depthwise kernel the dilation leaves no trace: {dilation} is assumed")
+    if taps and taps % 2 == 0 and dilation % 2:
+        raise CheckpointError(
+            f"{unit}.conv_spatial is {taps}x{taps} with dilation {dilation}, which cannot be padded evenly; no VAN has that"
+        )
     if taps:
         kernel = _PAPER_KERNELS.get((dilation, taps), taps * dilation)
         if (dilation, taps) not in _PAPER_KERNELS:

@@ -93,7 +93,7 @@ def default_entry(arch: str) -> Entry:
 
 def entry_for(name_or_path: str | os.PathLike) -> Entry | None:
     """The entry with this name, or the one whose downloaded file this path is; None for anything else."""
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))  # which leaves a user that does not exist alone
     if not path.exists():
         return catalogue().get(os.fspath(name_or_path))
     entry = catalogue().get(path.parent.name)
@@ -111,7 +111,7 @@ def resolve_weights(name_or_path: str | os.PathLike) -> Path:
     the file cannot be had.
     """
     text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if text and path.exists():
         return path
     entry = catalogue().get(text)

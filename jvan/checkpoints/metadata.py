@@ -11,6 +11,7 @@ from .strict_json import parse_json
 
 FORMAT = 1
 MAX_BYTES = 8 << 20
+MAX_SIZE = 4096  # of pictures: one of them is then 200 MB of input
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
@@ -33,7 +34,7 @@ class Preprocessing:
         numbers = (*self.mean, *self.std, self.crop_pct)
         if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e6 for n in numbers):
             raise ValueError(f"preprocessing holds something that is no number: {numbers}")
-        if not isinstance(self.size, int) or not 1 <= self.size <= 16384 or not 0.05 <= self.crop_pct <= 1:
+        if not isinstance(self.size, int) or not 1 <= self.size <= MAX_SIZE or not 0.05 <= self.crop_pct <= 1:
             raise ValueError(f"preprocessing size {self.size!r}, crop_pct {self.crop_pct!r} are impossible")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation {self.interpolation!r}; choose one of {INTERPOLATIONS}")
@@ -65,7 +66,10 @@ class Metadata:
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back to an equal object."""
         document = {**asdict(self), "format": FORMAT, "arch": self.config.arch, "config": self.config.to_dict()}
-        return json.dumps(document, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+        return text.encode(
+            "utf-8", "backslashreplace"
+        ).decode()  # half characters, as of a file's name, become JSON's escapes
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Metadata:

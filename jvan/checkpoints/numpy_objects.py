@@ -66,6 +66,7 @@ def scalar(m, args) -> LazyTensor:
 def place(m, target: LazyTensor, data, kind, shape, fortran: bool) -> LazyTensor:
     """Fill `target` from contiguous bytes; their number must be exactly what shape and dtype need."""
     if type(data) is str and data.isascii():  # a Python 2 string
+        m.note_text(len(data))  # a copy each time, of one string perhaps
         data = data.encode("ascii")
     data = Held(data) if type(data) is bytes else data
     if type(kind) is not DType or type(data) not in (Held, Latin1, Span) or type(shape) is not tuple:

@@ -52,6 +52,8 @@ class Source:
         stop = self.size if stop is None else stop
         if self._view is None:
             raise self.error("the checkpoint is closed; read its tensors before closing it")
+        if self._mapped is not None and self._mapped.size() < self.size:  # to touch what is gone would end the process
+            raise self.error("became shorter while it was read; copy it again")
         if not 0 <= start <= stop <= self.size:
             raise self.error(f"bytes {start} to {stop} lie outside its {self.size}; it is truncated or damaged")
         self._handed_out += stop - start

@@ -24,13 +24,17 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class State:
-    """Arrays under official names in the official order; what was dropped (reason -> count); what a user should know."""
+    """Arrays under official names in the official order; what was dropped (reason -> count); what a user should know.
+
+    `guessed` are the entries of the configuration that neither the file's metadata nor its shapes say.
+    """
 
     tensors: dict[str, np.ndarray]
     metadata: Metadata
     dropped: dict[str, int] = field(default_factory=dict)
     origin: str = "official"  # whose names the file has, which a converted file's metadata may not say
     notes: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
 
 
 def load_state(
@@ -70,8 +74,9 @@ def load_state(
             metadata = replace(metadata, config=replace(metadata.config, num_classes=0), labels=None)
             dropped["head: as asked"] = 2
         tensors = _read(wanted, metadata.config, dtype, progress)
+        guessed = _guessed(source, row, entry, inferred)
     notes = _notes(source, entry, metadata, notes, rule) + _check_finite(tensors)
-    return State(tensors, metadata, dropped, row.name, tuple(notes))
+    return State(tensors, metadata, dropped, row.name, tuple(notes), guessed)
 
 
 @contextmanager
@@ -140,6 +145,15 @@ def _metadata(source: Checkpoint, row: Origin, entry: Entry | None, config, norm
     return metadata
 
 
+def _guessed(source: Checkpoint, row: Origin, entry: Entry | None, inferred: VANConfig) -> tuple[str, ...]:
+    """Other projects' code, as the catalogue's weights, knows one stem, gate, K and eps; names that jvan writes too do not."""
+    if source.metadata is not None or entry or row.name != "official":
+        return ()
+    dilation = () if "dw" in inferred.lka_parts else ("dilation",)
+    by_jittor = ("norm_eps",) if source.format in ("jittor-pkl", "npz") else ()  # the official PyTorch code has 1e-6
+    return ("stem_stride", "gate", "kernel_size", *dilation, *by_jittor)
+
+
 def _source_name(source: Checkpoint) -> str:
     files = source.files
     return files[0].name if source.config is None else f"{files[0].absolute().parent.name}/{files[0].name}"
@@ -150,11 +164,19 @@ def _notes(source: Checkpoint, entry: Entry | None, metadata: Metadata, notes: l
         return []  # what the names and shapes leave open, the metadata have settled
     if entry is None and rule:
         notes.append(rule)
+    if entry is None and source.config is not None and _has_preprocessor(source):
+        notes.append(
+            "preprocessor_config.json is not read: pictures are prepared as for the official weights, which the hub's own files contradict"
+        )
     if entry and entry.arch != metadata.config.arch:
         notes.append(f"the catalogue calls it {entry.arch}; its tensors are {metadata.config.arch}")
     if metadata.config.in_chans != 3:
         notes.append(f"mean and std of its {metadata.config.in_chans} channels are not known; those of RGB stand in")
     return notes
+
+
+def _has_preprocessor(source: Checkpoint) -> bool:
+    return (source.files[0].parent / "preprocessor_config.json").is_file()
 
 
 def _read(wanted: dict, config: VANConfig, dtype: str, progress) -> dict[str, np.ndarray]:

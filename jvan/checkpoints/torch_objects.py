@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .source import shown
 from .stand_ins import Global, Inert, Storage
-from .tensor import LazyTensor, itemsize
+from .tensor import MAX_DIMS, LazyTensor, itemsize
 
 # torch.FloatStorage and so on; the same classes are named under torch.cuda.
 STORAGES = {
@@ -29,6 +29,7 @@ def tensor(m, args) -> LazyTensor:
     """_rebuild_tensor(storage, offset, size, stride), _v2(…, requires_grad, hooks, [metadata])."""
     if len(args) not in (4, 6, 7):
         raise m.error("a torch tensor has the wrong number of parts; the file is damaged")
+    _refuse_marks(m, args[6:])
     return _over(m, args[0], args[1:4], None)
 
 
@@ -36,7 +37,13 @@ def typed_tensor(m, args) -> LazyTensor:
     """_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, [metadata])."""
     if len(args) not in (7, 8) or type(args[6]) is not Global or args[6].dtype is None:
         raise m.error("a torch tensor has the wrong number of parts; the file is damaged")
+    _refuse_marks(m, args[7:])
     return _over(m, args[0], args[1:4], args[6].dtype)
+
+
+def _refuse_marks(m, metadata) -> None:
+    if any(metadata):
+        raise m.error("a torch tensor is marked as negated or conjugated; save it resolved (resolve_neg, resolve_conj)")
 
 
 def _over(m, storage, place, dtype: str | None) -> LazyTensor:
@@ -65,7 +72,7 @@ def from_type(m, args):
 
 def size(m, args) -> tuple:
     """torch.Size((2, 3))."""
-    if len(args) != 1 or type(args[0]) not in (tuple, list):
+    if len(args) != 1 or type(args[0]) not in (tuple, list) or len(args[0]) > MAX_DIMS:
         raise m.error("a torch size is damaged")
     return tuple(args[0])
 

@@ -25,9 +25,9 @@ HUB = "https://huggingface.co/"
 def cache_dir() -> Path:
     """$JVAN_CACHE, else $XDG_CACHE_HOME/jvan, else ~/.cache/jvan."""
     if os.environ.get("JVAN_CACHE"):
-        return Path(os.environ["JVAN_CACHE"]).expanduser()
+        return Path(os.path.expanduser(os.environ["JVAN_CACHE"]))
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "jvan"
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
 
 
 def place(entry: Entry) -> Path:

@@ -35,8 +35,8 @@ def _enter(node: dict, source: Source, wanted: bool):
     """The entry that leads to the weights, and whether averaged ones are still to be found."""
     averaged = [name for name in AVERAGED if type(node.get(name)) is dict and _holds_tensors(node[name])]
     plain = [name for name in PLAIN if type(node.get(name)) is dict and _holds_tensors(node[name])]
-    if "ema_state_dict" in averaged and "state_dict" in plain:
-        # mmengine's EMAHook swaps the two when it saves: the averaged weights are under "state_dict".
+    if "ema_state_dict" in averaged and "state_dict" in plain and _of_mmengine(node):
+        # its EMAHook swaps the two when it saves: the averaged weights are under "state_dict"
         return node["state_dict"], False
     if wanted and averaged:
         return _only(node, averaged, source), False
@@ -50,6 +50,11 @@ def _enter(node: dict, source: Source, wanted: bool):
         others = [key for key, value in node.items() if type(value) is not LazyTensor]
         raise source.error(f"mixes tensors with other entries ({_names(others)}); save a state dict alone")
     raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
+
+
+def _of_mmengine(node: dict) -> bool:
+    meta = node.get("meta")
+    return "message_hub" in node or (type(meta) is dict and "mmengine_version" in meta)
 
 
 def _only(node: dict, names: list[str], source: Source) -> dict:

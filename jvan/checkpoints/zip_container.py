@@ -76,7 +76,8 @@ class ZipContainer:
         return self._inflated[1]
 
     def inflated_head(self, entry: ZipEntry, raw, limit: int) -> bytes:
-        return self._decompress(entry, zlib.decompressobj(-15), raw, limit)
+        # to zlib a limit of 0 means none
+        return self._decompress(entry, zlib.decompressobj(-15), raw, limit) if limit else b""
 
     def _decompress(self, entry: ZipEntry, inflate, raw, limit: int) -> bytes:
         try:

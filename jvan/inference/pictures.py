@@ -114,8 +114,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     # "I;16…" is 16-bit grey; "I" is how some of Pillow's readers hand on the same.
-    high_byte = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-    return Image.fromarray(high_byte.astype(np.uint8))
+    pixels = np.asarray(image)
+    if pixels.dtype.itemsize > 2:
+        pixels = np.clip(pixels, 0, 65535)
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 @contextlib.contextmanager

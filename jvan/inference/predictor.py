@@ -55,7 +55,7 @@ class Predictor:
             raise
         except ValueError as error:
             if "no head" not in str(error):
-                raise
+                raise CheckpointError(f"{self.weights}: {error}") from None
             raise CheckpointError(
                 f"{self.weights}: the weights have no classification head, so they cannot name pictures; give a classifier's"
             ) from None

@@ -37,8 +37,8 @@ def crop(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     width, height = resized_size(*picture.size, int(size / preprocessing.crop_pct))
     if width * height > MAX_RESIZED_PIXELS:
         raise PictureError(
-            f"{picture.width}×{picture.height} pixels are too thin: with its short side resized this picture "
-            f"would be {width}×{height}; cut it first"
+            f"{picture.width}×{picture.height} pixels are too thin: with its short side resized for the network's {size} "
+            f"this picture would be {width}×{height}; cut it first"
         )
     if picture.size != (width, height):
         picture = picture.resize((width, height), _MODES[preprocessing.interpolation])

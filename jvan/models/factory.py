@@ -25,8 +25,9 @@ def create_model(
     `arch`, `num_classes`, `in_chans` and `changes`, which are further fields of VANConfig (`kernel_size`,
     `dilation`, `lka_parts`, `gate`, `stem_stride`, `norm_eps`). What contradicts the weights raises
     ValueError, except that `drop_head` gives a new head for `num_classes`, that weights for other
-    `in_chans` are adapted, and that `norm_eps` may be overridden. `features_only` returns the maps of
-    the stages `out_indices` in place of logits.
+    `in_chans` are adapted, that `norm_eps` may be overridden, and that a file without jvan's metadata
+    leaves open what its shapes do not show. `features_only` returns the maps of the stages `out_indices`
+    in place of logits.
     """
     changes = _checked(arch, changes, num_classes, drop_head, features_only, weights)
     if weights is None:
@@ -37,7 +38,7 @@ def create_model(
 
     state = load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
     stored = state.metadata.config
-    config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes)
+    config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes, state.guessed)
     keep_head = config.num_classes == stored.num_classes and not drop_head
     metadata = replace(
         state.metadata,
@@ -77,13 +78,13 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
 
     Raises CheckpointError that lists what is missing, unexpected and misshapen, or says in what the
     networks differ that shapes do not show (LayerNorm's eps, dilation, gate, stem stride). With
-    `strict=False` missing and unexpected names are returned instead; the rest still raises.
+    `strict=False` a head that only one of the two has is returned instead; the rest still raises.
     `model.metadata` becomes the file's.
     """
     state = load_state(path)
     config = model.metadata.config if model.metadata else None
     if config is not None:
-        _check_same_graph(config, state.metadata.config)
+        _check_same_graph(config, state.metadata.config, state.guessed)
     missing, unexpected = assign(model, state.tensors, strict=strict)
     config = config or replace(state.metadata.config, num_classes=model.num_classes)
     labels = state.metadata.labels if config.num_classes == state.metadata.config.num_classes else None
@@ -108,9 +109,9 @@ def _checked(arch, changes, num_classes, drop_head, features_only, weights) -> d
     return {name: value for name, value in changes.items() if value is not None}
 
 
-def _check_same_graph(ours: VANConfig, theirs: VANConfig) -> None:
+def _check_same_graph(ours: VANConfig, theirs: VANConfig, guessed: tuple[str, ...]) -> None:
     names = ("norm_eps", "kernel_size", "dilation", "stem_stride", "gate")
-    differ = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+    differ = [name for name in names if name not in guessed and getattr(ours, name) != getattr(theirs, name)]
     if differ:
         has = ", ".join(f"{name} {getattr(theirs, name)}" for name in differ)
         wants = ", ".join(f"{name} {getattr(ours, name)}" for name in differ)
@@ -119,10 +120,13 @@ def _check_same_graph(ours: VANConfig, theirs: VANConfig) -> None:
         )
 
 
-def _reconcile(stored: VANConfig, num_classes, in_chans, drop_head, features_only, changes) -> VANConfig:
+def _reconcile(
+    stored: VANConfig, num_classes, in_chans, drop_head, features_only, changes, guessed: tuple[str, ...]
+) -> VANConfig:
     """The configuration to build for weights that were made with `stored`."""
     asked = replace(stored, **changes)  # lists as tuples, numpy's integers as Python's
-    wrong = {k: v for k, v in changes.items() if k != "norm_eps" and getattr(stored, k) != getattr(asked, k)}
+    open_ones = ("norm_eps", *guessed)
+    wrong = {k: v for k, v in changes.items() if k not in open_ones and getattr(stored, k) != getattr(asked, k)}
     if wrong:
         found = {k: getattr(stored, k) for k in wrong}
         raise ValueError(f"the weights were made with {found}, not {wrong}; leave these arguments out")

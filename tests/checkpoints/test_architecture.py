@@ -134,6 +134,7 @@ def without(*starts):
         (set_shape("block1.0.mlp.fc1.weight", (257, 32, 1, 1)), "no whole ratio"),
         (set_shape("block1.0.attn.spatial_gating_unit.conv0.weight", (32, 1, 4, 4)), "4x4"),
         (set_shape("block1.0.attn.spatial_gating_unit.conv_spatial.weight", (32, 1, 0, 0)), "misshapen|kernel_size"),
+        (set_shape("block1.0.attn.spatial_gating_unit.conv_spatial.weight", (32, 1, 4, 4)), "cannot be padded evenly"),
         (set_shape("block1.0.attn.proj_1.weight", (32, 32)), r"\(32, 32\) instead of \(32, 32, 1, 1\)"),
         (set_shape("block1.0.mlp.fc1.weight", (2**60, 32, 1, 1)), "misshapen"),
     ],

@@ -21,6 +21,7 @@ from .crafted import (
     refused,
     state,
     text,
+    torch_zip,
 )
 
 LAUGHS = b"](" + text("ha") * 10 + b"eq\x000" + (b"](" + b"h\x00" * 10 + b"eq\x000") * 60 + b"h\x00"
@@ -150,6 +151,21 @@ def test_encoding_the_same_text_again_and_again_is_bounded(tmp_path):
     again = name("_codecs", "encode") + b"(h\x00" + text("latin1") + b"tR0"
     (tmp_path / "x.pkl").write_bytes(pickled(text("x" * 65000) + b"q\x00" + again * 5000))
     refused(tmp_path / "x.pkl", "more than 64 MiB of text")
+
+
+def test_a_string_of_python_2_is_counted_each_time(tmp_path):
+    none = b"NNN" + number(-1) + number(-1) + number(0)
+    dtype = name("numpy", "dtype") + b"(" + text("S65000") + b"\x89\x88tR" + b"(" + number(3) + text("|") + none + b"tb"
+    again = name("numpy.core.multiarray", "scalar") + b"(h\x01h\x00tR"
+    body = text("x" * 65000) + b"q\x00" + dtype + b"q\x01" + b"](" + again * 5000 + b"e"
+    (tmp_path / "x.pkl").write_bytes(pickled(body))
+    refused(tmp_path / "x.pkl", "more than 64 MiB of text", memory=160 << 20)
+
+
+def test_sizes_of_many_dimensions_are_not_copied(tmp_path):
+    size = name("torch", "Size") + b"(h\x00tR0"
+    torch_zip(tmp_path / "x.pth", b"](" + b"N" * 200_000 + b"eq\x00" + size * 200)
+    refused(tmp_path / "x.pth", "a torch size is damaged")
 
 
 def test_a_pickle_that_is_cut_anywhere(tmp_path):

@@ -323,3 +323,9 @@ def test_nothing_is_read_that_is_not_asked_for(tmp_path):
         assert checkpoint.tensors()["w"].numpy().tolist() == [1, 2]
         with pytest.raises(CheckpointError, match="does not match its checksum"):
             checkpoint.tree["optimizer"]["m"].numpy()
+
+
+def test_a_deflated_entry_that_claims_no_bytes_is_not_inflated(tmp_path):
+    """zlib takes a limit of 0 for none."""
+    path = build(tmp_path / "x.npz", [Entry("w.npy", npy(HEADER, bytes(200 << 20)), 8, both_size=0)])
+    refused(path, "no array of numpy's")

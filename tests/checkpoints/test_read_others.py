@@ -5,10 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import tarfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jvan.checkpoints.catalogue import resolve_weights
 from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
 from jvan.errors import CheckpointError
@@ -90,3 +94,21 @@ def test_paths_that_are_no_files(tmp_path):
 
 
 # Cost
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Windows does not let a file shrink that is open")
+def test_a_file_that_shrinks_while_it_is_read_ends_in_one_line(tmp_path):
+    path = tmp_path / "w.npz"
+    np.savez(path, w=np.zeros(100_000, np.float32))
+    with open_checkpoint(path) as checkpoint:
+        os.truncate(path, 1000)
+        with pytest.raises(CheckpointError, match="became shorter while it was read"):
+            checkpoint.tensors()["w"].numpy()
+
+
+def test_a_name_that_begins_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="~nosuch"):
+        resolve_weights("~nosuch.pth")
+    np.savez("~w.npz", w=np.zeros(1))
+    assert resolve_weights("~w.npz") == Path("~w.npz")

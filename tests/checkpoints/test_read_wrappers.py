@@ -45,6 +45,8 @@ def tensor_names(path, **options) -> list[str]:
         (state(checkpoint=number(1), state_dict=state(model=W, model_ema=V)), "w", "v"),
         # mmengine keeps the averaged weights under state_dict, and the others under ema_state_dict
         (state(state_dict=W, ema_state_dict=V, message_hub=b"}"), "w", "w"),
+        (state(state_dict=W, ema_state_dict=V, meta=state(mmengine_version=text("0.10"))), "w", "w"),
+        (state(state_dict=W, ema_state_dict=V, epoch=number(3)), "w", "v"),
         (state(state_dict=W, model=text("van_b0")), "w", None),
         (state(state_dict=W, model=b"}"), "w", None),
         (state(state_dict=W + b"q\x70", model=b"h\x70"), "w", None),

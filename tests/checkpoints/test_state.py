@@ -234,6 +234,13 @@ def test_what_config_json_knows(folder):
     assert metadata.labels == tuple(names.values())
 
 
+def test_a_preprocessor_config_is_not_followed_and_that_is_said(folder):
+    place = folder()
+    assert not any("preprocessor" in note for note in load_state(place).notes)
+    (place / "preprocessor_config.json").write_text("{}")
+    assert any("preprocessor_config.json is not read" in note for note in load_state(place).notes)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -243,6 +250,7 @@ def test_what_config_json_knows(folder):
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"strides": [4, 2, 2, 1]}, "strides"),
         ({"strides": ["4", 2, 2, 2]}, "impossible value: stem_stride"),
+        ({"strides": [1 << 40, 2, 2, 2]}, "impossible value: stem_stride"),
         ({"layer_norm_eps": 2.0}, "impossible value: norm_eps"),
         ({"layer_norm_eps": "x"}, "impossible value: norm_eps"),
         ({"id2label": {"0": "only one"}}, "id2label names 1 classes; the head has 7"),

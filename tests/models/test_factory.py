@@ -172,6 +172,24 @@ def test_load_weights_refuses_what_shapes_do_not_show_and_takes_the_files_metada
     assert same.metadata.labels == tuple("abcde")
 
 
+@pytest.mark.parametrize("suffix", [".pkl", ".npz"])
+def test_a_file_that_jittor_saved_leaves_open_what_it_does_not_say(tmp_path, suffix):
+    model = build(CONFIG)
+    path = tmp_path / f"own{suffix}"
+    tensors = {name: p.numpy() for name, p in model.state_dict().items()}
+    jt.save(tensors, str(path)) if suffix == ".pkl" else np.savez(path, **tensors)
+    changes = {"stem_stride": 2, "kernel_size": 14, "norm_eps": 1e-5}
+    again = create_model(weights=path, **changes).eval()
+    assert np.array_equal(again(X).numpy(), model.eval()(X).numpy()) and again.metadata.config == CONFIG
+    other = build(CONFIG)
+    other.metadata = Metadata(config=CONFIG, preprocessing=PREPROCESSING)
+    assert load_weights(other, path) == ([], []) and other.metadata.config == CONFIG
+    with pytest.raises(CheckpointError, match="conv_spatial"):
+        create_model(weights=path, kernel_size=21)
+    with pytest.raises(ValueError, match="dilation"):
+        create_model(weights=path, dilation=2)
+
+
 def _fields(config):
     return {k: v for k, v in config.to_dict().items() if k not in ("num_classes", "in_chans")}
 
