@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import os
+import signal
 import sys
 import tempfile
 
@@ -13,6 +14,7 @@ from .errors import JittorRebuilt, JvanError
 
 QUIET = "log_silent"  # Jittor's own switch
 RESTARTED = "JVAN_RESTARTED"
+PATIENCE = 30  # seconds
 
 
 def command(main):
@@ -41,10 +43,34 @@ def command(main):
             _restart(main, sys.argv[1:] if argv is None else argv, error)
             return 1
         except (JvanError, OSError) as error:
-            print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr)
+            print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
+            _end_for_all()
             return 1
+        except Exception:
+            _end_for_all()
+            raise
+        finally:
+            _end_compilers()
 
     return guarded
+
+
+def _end_for_all() -> None:
+    """One of several processes failed: the others may wait for it for ever, and MPI, at its end, for them.
+
+    If they have not ended after half a minute, which they use to save, this process ends by a signal, and mpirun then ends them.
+    """
+    if int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE)
+
+
+def _end_compilers() -> None:
+    """Without it a Ctrl-C, which a terminal sends to Jittor's pool as well, leaves Python waiting for a dead one's lock."""
+    if "jittor_utils" in sys.modules:
+        from .engine.signals import end_compilers
+
+        end_compilers()
 
 
 def _open_closed_streams() -> None:

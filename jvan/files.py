@@ -28,7 +28,7 @@ def replaced(path):
 
     An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.
     """
-    path = Path(path)
+    path = _target(path)
     with _named(path), temporary(path) as place:
         yield place
         flush(place)
@@ -37,11 +37,19 @@ def replaced(path):
 
 def check_writable(path) -> None:
     """Before long work: OSError where `replaced` will not be able to write `path`."""
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    path = _target(path)
     with _named(path), temporary(path):
         pass
+
+
+def _target(path) -> Path:
+    """Through a link to the file that it names; OSError for a folder, a device or a pipe."""
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file; choose another name", os.fspath(path))
+    return path
 
 
 def flush(path: Path) -> None:

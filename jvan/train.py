@@ -67,9 +67,19 @@ def _how(option) -> dict:
         return {"action": "store_true", "help": meta["help"]}
     default = "" if option.default is None or "default:" in meta["help"] else f" (default: {option.default})"
     how = {"type": _reader(option), "help": f"{meta['help']}{default}".replace("%", "%%")}
-    if option.name == "model_ema":  # a flag in timm's train.py
-        how.update(nargs="?", const=0.9998)
+    if option.name == "model_ema":
+        how.update(nargs="?", const=Averaging, action=Averaging)
     return {**how, "choices": meta["choices"]} if meta["choices"] else {**how, "metavar": meta["metavar"]}
+
+
+class Averaging(argparse.Action):
+    """In timm's train.py --model-ema is a flag and --model-ema-decay the number, in any order."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if value is not Averaging:
+            setattr(namespace, self.dest, value)
+        elif not hasattr(namespace, self.dest):
+            setattr(namespace, self.dest, 0.9998)
 
 
 def _reader(option):
@@ -98,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     given = vars(parser.parse_args(argv))
     from .engine.recipes import make_config
-    from .engine.signals import end_compilers, interrupts_held
+    from .engine.signals import interrupts_held
 
     config = make_config(given)
     if config.plot:
@@ -108,10 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     with interrupts_held():
         from .engine.loop import train
 
-    try:
-        result = train(config, _tell)
-    finally:
-        end_compilers()
+    result = train(config, _tell)
     return _conclude(result, config.plot) if result.output.writes else 128 * bool(result.signal) + result.signal
 
 

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -91,6 +95,26 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(weights, data
         printed = run(capsys, data, "--weights", weights, option, path, status=1)
         assert "top-1" not in printed.out and len(printed.err.splitlines()) == 1
     assert not list(tmp_path.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize("option", ["--csv", "--confusion"])
+def test_a_device_or_pipe_is_not_replaced_and_a_link_is_followed(weights, data, tmp_path, capsys, option):
+    os.mkfifo(tmp_path / "pipe")
+    err = run(capsys, data, "--weights", weights, option, tmp_path / "pipe", status=1).err
+    assert "is no regular file" in err and (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "table.csv")
+    run(capsys, data, "--weights", weights, option, tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "table.csv").read_text().count("\n") > 1
+
+
+def test_ctrl_c_ends_it_at_once(weights, data):
+    command = [sys.executable, "-m", "jvan.validate", data, "--weights", weights, "--batch-size", "1"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        assert any("data:" in line for line in process.stderr)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Jittor's pool gets it, too
+        assert process.wait(30) == 130
+        assert process.stderr.read().splitlines()[-1] == "jvan validate: interrupted"
 
 
 def test_a_matrix_of_too_many_classes_is_refused_before_the_work(weights, data, tmp_path, capsys, monkeypatch):

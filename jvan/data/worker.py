@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -21,6 +22,9 @@ START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jvan.data
 def main() -> None:
     """Answer each (ticket, slot, epoch, step) with (ticket, what could not be read, an error or None)."""
     connection = Connection(int(sys.argv[2]))
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # a manager of jobs sends it to all; the parent wants its last pictures
     try:
         data, places, sizes, descriptors, worker, workers = connection.recv()
         work = unshare(data, places, SharedMemory(sizes[0], descriptors[0]))

@@ -106,10 +106,11 @@ class _Rows:
     def __init__(self, path: Path, names: tuple[str, ...], last: int):
         kept = []
         if last and path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
+            # a power failure may leave anything at the end
+            with open(path, newline="", encoding="utf-8", errors="replace") as file:
                 kept = [
                     row
-                    for row in csv.reader(file)
+                    for row in csv.reader(line.replace("\0", "") for line in file)
                     if len(row) == len(names) and row[0].isdigit() and int(row[0]) <= last
                 ]
         with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from signal import SIGTERM
 
 from ..data.source import open_train_and_val
 from ..device import use_device
@@ -13,7 +14,7 @@ from .evaluate import evaluate
 from .log import Log
 from .network import check_device, make_network, settle, starting_weights
 from .output import Output
-from .parallel import Processes
+from .parallel import OTHER_FAILED, Processes
 from .pictures import data_digest, names_of, testing, training
 from .run import Run
 from .schedule import learning_rate
@@ -48,8 +49,9 @@ def train(config: TrainConfig, tell=print) -> Result:
     steps_per_epoch = len(train_split) // config.batch_size
     total = min(config.epochs * steps_per_epoch, config.max_steps or float("inf"))
     with ExitStack() as stack:
-        stack.enter_context(output.claimed())
-        run.go_on_from(output.found(run.data, tell))
+        with processes.agreed():
+            stack.enter_context(output.claimed())
+            run.go_on_from(output.found(run.data, tell))
         processes.check_same_step(run.step)
         output.save_config()
         tell(f"data: {len(train_split)} pictures of {len(train_split.classes)} classes; {division}")
@@ -64,15 +66,20 @@ def train(config: TrainConfig, tell=print) -> Result:
         for epoch in range(run.progress.validated, config.epochs):
             if run.finished(total):
                 break
-            for batch in pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ():
+            batches = pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ()
+            for batch in run.batches(batches):
                 lr = learning_rate(run.step, steps_per_epoch, config)
                 outcome = run.gradients(batch, bool(request.signal))
+                if outcome.failed:
+                    run.undo()
+                    raise TrainingError(OTHER_FAILED.format(processes.rank))
                 if not (outcome.finite or run.can_skip(outcome)):
                     run.undo()
                     run.save(output)
                     raise TrainingError(
                         f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
-                        f"{names_of(train_split, batch)}; {output.states} has the state before it; lower --lr, or --clip-grad 1"
+                        f"{names_of(train_split, batch)}; {output.states} has the state before it; begin another --output, with a lower "
+                        f"--lr or --clip-grad 1, perhaps from --weights {output.folder / 'last.safetensors'}"
                     )
                 if outcome.finite:
                     run.update(outcome, lr)
@@ -82,7 +89,7 @@ def train(config: TrainConfig, tell=print) -> Result:
                 log.corrupt(pictures.corrupt)
                 if outcome.stop:
                     run.save(output)
-                    return Result(run.progress, request.signal, output)
+                    return Result(run.progress, request.signal or SIGTERM, output)  # perhaps another process got it
                 if run.step % config.checkpoint_every == 0 and run.step % steps_per_epoch:
                     run.save(output)
                 if run.step == total:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +13,16 @@ import numpy as np
 from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import State
 from ..checkpoints.writers import save_state
+from ..data.layout import PARTS
 from ..errors import TrainingError
 from ..files import PART, replaced
 from .config import TrainConfig, differences
 from .state import Progress, Saved, newest_state, save_state_file, state_files
+
+# by files.replaced, and by safetensors' library, whose file is renamed to the first kind
+LEFT = re.compile(
+    rf"\.(config\.json|(log|validation)\.csv|(last|best|step-\d{{9}})\.safetensors|curves\.png)\.[0-9a-f]{{12}}{re.escape(PART)}|\.tmp\w{{6}}"
+)
 
 
 class Output:
@@ -51,7 +58,11 @@ class Output:
     def _check_place(self) -> None:
         """TrainingError where the next look at DATA would take OUTPUT for a class, or where it holds somebody's files."""
         data, folder = Path(self.config.data).resolve(), self.folder.resolve()
-        if data.is_dir() and data in (folder, *folder.parents) and not (data / "train").is_dir():
+        inside = data.is_dir() and data in (folder, *folder.parents)
+        if inside and (
+            not (data / "train").is_dir()
+            or folder.relative_to(data).parts[:1] in [(name,) for names in PARTS.values() for name in names]
+        ):
             raise TrainingError(
                 f"{self.folder}: lies among the pictures of {self.config.data}; choose an --output outside"
             )
@@ -106,7 +117,7 @@ class Output:
         """Remove what a killed run left half-written."""
         for folder in (self.folder, self.states):
             for path in folder.iterdir():
-                if path.name.startswith(".") and (path.suffix == PART or path.name.startswith(".tmp")):
+                if LEFT.fullmatch(path.name) and path.is_file():
                     path.unlink(missing_ok=True)
 
 

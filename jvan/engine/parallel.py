@@ -5,10 +5,14 @@ Every process must make the same Jittor calls in the same order: nothing of Jitt
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import jittor as jt
 import numpy as np
 
-from ..errors import TrainingError
+from ..errors import JvanError, TrainingError
+
+OTHER_FAILED = "process {} ends because another one failed, whose own line says why"
 
 
 class Processes:
@@ -17,6 +21,17 @@ class Processes:
     def __init__(self):
         self.rank, self.count = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
         self.first = self.rank == 0
+
+    @contextmanager
+    def agreed(self):
+        """What fails inside in one process fails in all: else the others would wait for it for ever."""
+        try:
+            yield
+        except (JvanError, OSError):
+            self.sum(np.array([1]))
+            raise
+        if self.sum(np.array([0]))[0]:
+            raise TrainingError(OTHER_FAILED.format(self.rank))
 
     def check_same_step(self, step: int) -> None:
         """TrainingError where the processes would go on from different steps."""

@@ -54,6 +54,15 @@ class Run:
         self.model.train()
         return self._gradients(batch, self.step, stop, self.progress.loss_scale)
 
+    def batches(self, loader):
+        """The loader's; where it fails in this process, the others are told."""
+        try:
+            yield from loader
+        except JvanError:
+            if self._gradients.processes.count > 1:
+                self._gradients.absent()
+            raise
+
     def undo(self) -> None:
         """Forget the batch whose gradients were asked for last."""
         self._gradients.undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -45,7 +45,8 @@ class StopRequest:
             signal.raise_signal(number)
         if not forked:
             self.signal = number
-            self._tell("stopping after this step; what was learnt is saved first")
+            with suppress(RuntimeError):  # the signal came while a line was being written
+                self._tell("stopping after this step; what was learnt is saved first")
 
 
 def end_compilers() -> None:

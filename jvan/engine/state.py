@@ -64,7 +64,9 @@ def save_state_file(
         _write(place, tensors, about)
         read_state_file(place)
     flush(folder)
-    for old in state_files(folder)[keep:]:
+    files = state_files(folder)
+    later, last = files[: files.index(path)], files[files.index(path) :]
+    for old in (*later, *last[keep:]):  # later ones are damaged: the run went on from before them
         if old.name != NAME.format(progress.best_step):
             old.unlink(missing_ok=True)
     return path

@@ -17,13 +17,15 @@ from .parallel import Processes
 
 
 class Outcome(NamedTuple):
-    """A batch's mean loss, its gradients in the order of the parameters, the square of their common norm, (1,), whether all is finite, and whether a process wants to stop."""
+    """A batch's mean loss, its gradients in the order of the parameters, the square of their common norm, (1,), whether all is finite,
+    and whether a process wants to stop or has failed."""
 
     loss: float
     gradients: list
     squared_norm: jt.Var
     finite: bool
     stop: bool
+    failed: bool = False
 
 
 def all_finite(gradients: list, squared_norm: float) -> bool:
@@ -68,7 +70,7 @@ class Gradients:
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
         if scale != 1:
             gradients = [gradient * (1 / scale) for gradient in gradients]
-        loss, wish, *rest = self.processes.mean([loss, jt.array([float(stop)]), *gradients, *self.running])
+        loss, wish, *rest = self._exchange(loss, [stop, False], gradients)
         gradients, running = rest[: len(gradients)], rest[len(gradients) :]
         for value, mean in zip(self.running, running):
             if mean is not value:
@@ -77,7 +79,14 @@ class Gradients:
         jt.sync([loss, wish, square, *gradients, *self.running])
         loss = float(loss.numpy().item())
         finite = math.isfinite(loss) and all_finite(gradients, float(square.numpy().item()))
-        return Outcome(loss, gradients, square, finite, bool(wish.numpy().item()))
+        return Outcome(loss, gradients, square, finite, *map(bool, wish.numpy()))
+
+    def absent(self) -> None:
+        """Take part without a batch, where the others wait: they learn that this process has failed."""
+        jt.sync(self._exchange(jt.zeros(1), [False, True], [jt.zeros(v.shape) for v in self.variables]))
+
+    def _exchange(self, loss, wish: list[bool], gradients: list) -> list:
+        return self.processes.mean([loss, jt.array(np.array(wish, np.float32)), *gradients, *self.running])
 
     def undo(self) -> None:
         """Put the running statistics back as they were before the last call."""

@@ -120,7 +120,7 @@ class Slow:
         return np.zeros(self.shape, np.float32)
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGABRT", "SIGSEGV"])
 def test_a_workers_death_is_an_error_that_names_it(name):
     with Loader(in_memory(400), AUGMENT, 0, 16, workers=3) as loader:
         epoch = loader.epoch(0)
@@ -133,6 +133,16 @@ def test_a_workers_death_is_an_error_that_names_it(name):
         assert time.monotonic() - began < PATIENCE
         assert all(process.poll() is not None for process in processes)  # ended, and no zombies
         assert len(list(loader.epoch(0))) == 25  # started anew
+
+
+def test_workers_leave_a_signal_to_stop_to_their_parent():
+    """A manager of jobs sends SIGTERM to every process of one; the parent then still needs the pictures of its last step."""
+    with Loader(in_memory(400), AUGMENT, 0, 16, workers=3) as loader:
+        epoch = loader.epoch(0)
+        next(epoch)
+        for process in loader._pool._processes:
+            os.kill(process.pid, signal.SIGTERM)
+        assert len(list(epoch)) == 24
 
 
 def test_a_worker_may_die_between_epochs():

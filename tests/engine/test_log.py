@@ -31,6 +31,16 @@ def test_rows(tmp_path):
         assert {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)} == expected
 
 
+def test_a_tables_damaged_end_is_dropped(tmp_path):
+    """As a power failure may leave it."""
+    write(tmp_path, 1, 3, add=0.5)
+    with open(tmp_path / "log.csv", "ab") as file:
+        file.write(b"4,1,0.001,\xff\0\0\0\n\0\0\0")
+    write(tmp_path, 4, 4, add=100)
+    with open(tmp_path / "log.csv", newline="") as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == [1.5, 2.5, 3.5, 104]
+
+
 def test_tensorboards_events(tmp_path):
     """A session that begins at a step hides the events of earlier ones from that step on."""
     protocol = pytest.importorskip("tensorboardX.proto.event_pb2")

@@ -1,14 +1,18 @@
 """Several processes learn what one learns: the same losses from the same global batches, each picture counted once."""
 
 import csv
+import os
 import shutil
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jvan.engine.state import read_state_file, state_files
 
-from .drawn import OPTIONS, draw_folder, run
+from .drawn import OPTIONS, draw_folder, run, start
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("mpirun") and shutil.which("mpicc")), reason="needs OpenMPI: openmpi-bin and libopenmpi-dev"
@@ -85,9 +89,40 @@ def test_goes_on_bit_for_bit(data, tmp_path):
     assert whole.keys() == parts.keys() and all(whole[name].tobytes() == parts[name].tobytes() for name in whole)
 
 
-def test_a_batch_that_cannot_be_shared_is_one_line(data, tmp_path):
-    from .drawn import start
+def test_what_fails_in_one_process_ends_all_and_loses_nothing(data, tmp_path):
+    """A worker of the second process dies: the first saves. Then the first alone refuses a folder that holds a run."""
+    options = (*RUN[:-1], "1", "--epochs", "99", "--checkpoint-every", "1000", "--output", tmp_path)
+    process = start(data / "train", *options, ranks=2)
+    log = tmp_path / "log.csv"
+    end = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") > 5):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(worker_of(process.pid, rank=1), signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "Traceback" not in printed
+    assert "was ended by SIGKILL" in printed
+    assert read_state_file(state_files(tmp_path / "state")[0]).progress.step >= 5
+    again = start(data / "train", *options, ranks=2)
+    printed, _ = again.communicate(timeout=60)
+    assert again.returncode != 0 and "Traceback" not in printed and "holds a run already" in printed
 
+
+def worker_of(mpirun: int, rank: int) -> int:
+    for trainer in children(mpirun):
+        if f"OMPI_COMM_WORLD_RANK={rank}".encode() in Path(f"/proc/{trainer}/environ").read_bytes().split(b"\0"):
+            for child in children(trainer):
+                if b"jvan.data.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return child
+    raise AssertionError("no worker")
+
+
+def children(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(data, tmp_path):
     process = start(data, *RUN, "--batch-size", "18", "--output", tmp_path, ranks=4)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in printed

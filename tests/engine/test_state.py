@@ -70,6 +70,17 @@ def test_a_damaged_state_is_named_and_the_older_one_taken(tmp_path, damage):
     assert len(said) == 1 and path.name in said[0] and "\n" not in said[0]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_state_does_not_crowd_out_what_is_saved_after_it(tmp_path, keep):
+    save(tmp_path, 5)
+    save(tmp_path, 9).write_bytes(b"")
+    assert newest_state(tmp_path, print).progress.step == 5
+    save(tmp_path, 6, keep)
+    assert steps(tmp_path) == [6, 5][:keep]
+    save(tmp_path, 7, keep)
+    assert steps(tmp_path) == [7, 6][:keep]
+
+
 def test_all_damaged_is_an_error_and_none_is_none(tmp_path):
     assert newest_state(tmp_path, print) is None
     save(tmp_path, 1).write_bytes(b"no")
