@@ -46,7 +46,9 @@ class TrainConfig:
     output: str | None = option(
         None, "folder for weights, log and state (default: runs/ and DATA's name)", metavar="DIR"
     )
-    val: str | None = option(None, "validate on this data set", "--val-split", metavar="DIR")
+    val: str | None = option(
+        None, "validate on this data set (where DATA has no val/ of its own)", "--val-split", metavar="DIR"
+    )
     epochs: int = option(310, "epochs in all", metavar="N")
     max_steps: int | None = option(None, "stop after this many steps, on the schedule of all epochs", metavar="N")
     batch_size: int | None = option(

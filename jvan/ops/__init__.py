@@ -1,7 +1,3 @@
 """Arithmetic on channels-last maps; the network's modules hold the parameters and call these."""
 
 from __future__ import annotations
-
-from ._jit import compile_in_turn
-
-compile_in_turn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jittor as jt
 
+from . import _turns  # noqa: F401
 from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda

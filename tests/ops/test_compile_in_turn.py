@@ -31,7 +31,7 @@ import sys
 import jvan
 import jittor as jt
 import numpy as np
-import jvan.ops
+import jvan.ops.pointwise
 header, source = sys.argv[1], "static Probe probe; static int once = jittor::registe_op_type(&probe);"
 count = source + "out0_p[0] = probe.most; out0_p[1] = probe.calls;"
 ask = lambda: jt.code((2,), "float32", [], cpu_header=header, cpu_src=count).numpy()
