@@ -67,9 +67,8 @@ class Metadata:
         """One line of JSON that `from_json` reads back to an equal object."""
         document = {**asdict(self), "format": FORMAT, "arch": self.config.arch, "config": self.config.to_dict()}
         text = json.dumps(document, sort_keys=True, ensure_ascii=False)
-        return text.encode(
-            "utf-8", "backslashreplace"
-        ).decode()  # half characters, as of a file's name, become JSON's escapes
+        # half characters, such as a file's name may hold, become JSON's escapes
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Metadata:
