@@ -16,6 +16,8 @@ from .test_norm import numpy_batch_norm
 EPS = 1e-5
 # N, H, W, C: small maps that are all border, odd and prime ones, several bands of rows, several pictures to a group.
 SHAPES = [(2, 1, 1, 3), (2, 7, 7, 17), (1, 13, 5, 33), (5, 4, 6, 8), (2, 41, 37, 6)]
+# N, H, W, C and hidden channels whose products are made by Strassen's algorithm: several pictures to a group, one, several chunks.
+HALVED = [((4, 3, 5, 256), 256), ((2, 6, 3, 320), 384)]
 
 
 def product(x, layer):
@@ -102,7 +104,7 @@ def numpy_attention(dilation, fixed, keep):
 
 @at_two_widths
 @pytest.mark.parametrize("constant", [False, True], ids=["batch", "constant"])
-@pytest.mark.parametrize("shape, hidden", list(zip(SHAPES, [5, 40, 70, 67, 130])), ids=str)
+@pytest.mark.parametrize("shape, hidden", [*zip(SHAPES, [5, 40, 70, 67, 130]), *HALVED], ids=str)
 def test_feed_forward(shape, hidden, constant, vector_bytes):
     fixed, keep = statistics(shape[-1], constant), drop_path(shape[0])
     with vectors_of(vector_bytes):

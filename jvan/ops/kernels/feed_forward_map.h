@@ -2,20 +2,24 @@
 #pragma once
 
 # include "norm.h"
+# include "strassen.h"
 
 namespace jvan {
 namespace {
 
-constexpr int64_t CHUNK = 128;           // hidden channels that a product sums over at a time
-constexpr int64_t BAND_PIXELS = 784;     // of a map at a time
-constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
-constexpr int ADJACENT = 7;              // output pixels of the depthwise convolution in registers
+// Hidden channels that a product sums over at a time; floats of a strip of x, which may span several bands.
+template <class Scheme>
+constexpr int64_t CHUNK = 128 * Scheme::PARTS;
+template <class Scheme>
+constexpr int64_t GROUP_FLOATS = 65536 * Scheme::PARTS;
+constexpr int64_t BAND_PIXELS = 784;  // of a map at a time
+constexpr int ADJACENT = 7;           // output pixels of the depthwise convolution in registers
 
 struct FeedForward {
     int64_t batch, height, width, chans, hidden;
 
     int64_t pixels() const { return height * width; }
-    int64_t chunk() const { return std::min(CHUNK, padded(hidden)); }
+    Pairs chan_pairs() const { return {chans}; }
     // In all of h as it is kept, (panels, N, H, W, PANEL): where a row of panel k / PANEL begins.
     int64_t kept(int64_t k, int64_t picture, int64_t row) const {
         return ((k / PANEL * batch + picture) * pixels() + row * width) * PANEL;
@@ -40,13 +44,13 @@ struct Bands {
     const FeedForward& map;
     int64_t per_picture, groups;
 
-    explicit Bands(const FeedForward& map) : map(map) {
+    Bands(const FeedForward& map, int64_t group_floats) : map(map) {
         const int64_t threads = omp_get_max_threads();
         const int64_t most = std::max<int64_t>(BAND_PIXELS / map.width, 1);
         per_picture = std::max((map.height + most - 1) / most, (threads + map.batch - 1) / map.batch);
         per_picture = std::min(per_picture, map.height);
         const int64_t floats = map.pixels() / per_picture * padded(map.chans);
-        const int64_t together = std::max<int64_t>(GROUP_FLOATS / std::max<int64_t>(floats, 1), 1);
+        const int64_t together = std::max<int64_t>(group_floats / std::max<int64_t>(floats, 1), 1);
         groups = (count() + together - 1) / together;
         groups = std::min((groups + threads - 1) / threads * threads, count());
     }
@@ -55,6 +59,14 @@ struct Bands {
     Band at(int64_t i) const {
         const int64_t part = i % per_picture;
         return {i / per_picture, map.height * part / per_picture, map.height * (part + 1) / per_picture, map.height, map.width};
+    }
+    // Whether Strassen's algorithm can be used: all that is cut in two has two halves; and whether it should: at 128
+    // channels its products took as long as plain ones, and with 512 × 2048 weights, whose sums no cache holds, too.
+    bool can_halve() const {
+        const int64_t weights = map.chans * map.hidden;
+        bool can = map.chans >= 256 && weights <= 640 * 1024 && map.chans % (2 * PANEL) == 0 && map.hidden % CHUNK<Strassen> == 0;
+        for (int64_t g = 0; g < groups; g++) can = can && (begin(g + 1) - begin(g)) * map.pixels() % 2 == 0;
+        return can && per_picture == 1;
     }
     // Of any group, with `halo` more rows around each band.
     int64_t most_pixels(int64_t halo) const {
@@ -148,6 +160,15 @@ struct Frames {
         return place.data();
     }
 };
+
+// Frames for as many panels as are made together.
+inline std::vector<Frames> frames_of(Scratch& scratch, int slot, int count, const Bands& bands, const Group& group, int64_t halo) {
+    const int64_t most = Frames::most(bands, halo);
+    float* data = scratch.get(slot, count * most);
+    std::vector<Frames> frames;
+    for (int i = 0; i < count; i++) frames.emplace_back(data + i * most, group, halo);
+    return frames;
+}
 
 template <int COUNT>
 JVAN_INLINE void convolve_adjacent(const float* from, int64_t line, const vec (&taps)[9], vec start, float* to) {

@@ -18,6 +18,7 @@ struct FeedForwardInput {
     const float *x, *mean, *rstd, *gamma, *beta, *w1, *b1, *taps, *bias, *w2, *b2, *s, *keep;
 };
 
+template <class Scheme>
 struct PackedFeedForward {
     Affine norm;
     const float *into, *bias1, *taps, *bias;
@@ -26,8 +27,9 @@ struct PackedFeedForward {
     PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, bool makes_h, Scratch& scratch) {
         const int64_t hidden = padded(map.hidden);
         norm = affine(in.mean, in.rstd, in.gamma, in.beta, map.chans, scratch, 0);
-        float *panels = scratch.get(4, makes_h ? hidden * map.chans : 0), *packed = scratch.get(5, 9 * hidden);
-        if (makes_h) pack_panels(in.w1, 1, map.chans, map.chans, map.hidden, nullptr, panels);
+        float* panels = scratch.get(4, makes_h ? Scheme::pack_floats(map.chans, hidden) : 0);
+        float* packed = scratch.get(5, 9 * hidden);
+        if (makes_h) Scheme::pack(in.w1, 1, map.chans, map.chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, nullptr, panels);
         pack_taps(in.taps, map.hidden, false, packed);
         bias1 = padded_copy(in.b1, map.hidden, scratch.get(6, hidden));
         bias = padded_copy(in.bias, map.hidden, scratch.get(7, hidden));
@@ -48,18 +50,21 @@ inline Rows normal_of(const FeedForward& map, const FeedForwardInput& in, const 
 }
 
 // One group of bands, one thread.
+template <class Scheme>
 struct FeedForwardOut {
+    static constexpr int PARTS = Scheme::PARTS;
+    typedef typename Scheme::F F;
     const FeedForward& map;
     const FeedForwardInput& in;
-    const PackedFeedForward& weights;
+    const PackedFeedForward<Scheme>& weights;
     const float *outof, *bias2, *scale;
     float *out, *h_kept;
     const Group& group;
+    const std::vector<Frames>& h;
+    const int32_t* h_places;
 
-    // A panel of hidden channels from k on: from x̂ to gelu(t).
-    void panel(int64_t k, const Rows& normal, const Frames& h, const int32_t* place, float* t) const {
-        multiply(normal, group.pixels(1), part(weights.into, map.chans, 0, k, map.chans), PANEL,
-                 Result(h.data, PANEL, 0, weights.bias1 + k, false, place));
+    // A panel of hidden channels from k on: from h to gelu(t).
+    void middle(int64_t k, const Frames& h, float* t) const {
         h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
             float* to = t + group.before[0][b] * PANEL;
@@ -70,52 +75,67 @@ struct FeedForwardOut {
     }
 
     // Hidden channels [k, k + some): from x̂ to their part of the second product, in `sums`.
-    void chunk(int64_t k, int64_t some, const Rows& normal, const Frames& h, const int32_t* place, float* t, float* sums) const {
-        const int64_t inner = group.pixels(0), block = inner * PANEL;
-        for (int64_t c = 0; c < some; c += PANEL) panel(k + c, normal, h, place, t + c / PANEL * block);
-        multiply({t, PANEL, block}, inner, part(outof, map.hidden, k, 0, std::min(some, map.hidden - k)), padded(map.chans),
-                 Result(sums, PANEL, block, k ? nullptr : bias2, k > 0));
+    void chunk(int64_t k, int64_t some, const F& normal, float* t, float* factors, float* products, float* sums) const {
+        const int64_t inner = group.pixels(0), block = inner * PANEL, step = some / PARTS;
+        float* const frames[] = {h.front().data, h.back().data};
+        F left;
+        for (int64_t c = 0; c < step; c += PANEL) {
+            const float* bias[] = {weights.bias1 + k + c, weights.bias1 + k + c + some - step};
+            Scheme::panels(normal, group.pixels(1), weights.into, map.chans, padded(map.hidden), k / PARTS + c, frames, bias,
+                           h_places, products);
+            for (int j = 0; j < PARTS; j++) middle(k + c + j * step, h[j], t + (c + j * step) / PANEL * block);
+            left = Scheme::left({t, PANEL, block}, inner, some, c, c + PANEL, factors);
+        }
+        add_products<Scheme>(left, inner, outof, map.hidden, padded(map.chans), k, std::min(some, map.hidden - k), sums, k > 0);
     }
 
-    void write(const float* sums, float* copy) const {
+    void write(const Rows& sums, float* copy) const {
         for (int64_t b = 0; b < group.count(); b++) {
             const Band& band = group.bands[b];
             const Rows from = strip_of(in.x + band.at(0) * map.chans, band.pixels(0), map.chans, copy);
-            const Rows result = {sums + group.before[0][b] * PANEL, PANEL, group.pixels(0) * PANEL};
+            const Rows result = {sums.at(group.before[0][b], 0), sums.row, sums.block};
             const float kept = in.keep[band.picture];
             store_strip(out + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) {
-                return load(from.at(i, c)) + kept * load(scale + c) * load(result.at(i, c));
+                return load(from.at(i, c)) + kept * load(scale + c) * (load(result.at(i, c)) + load(bias2 + c));
             });
         }
     }
 };
 
-// h: null, or where it is kept.
-inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
+template <class Scheme>
+void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, float* out, float* h_kept) {
     static Scratch shared;
-    const PackedFeedForward weights(map, in, true, shared);
-    const int64_t chans = map.chans, width = padded(chans), most = map.chunk();
-    float* outof = shared.get(8, map.hidden * width);
-    pack_panels(in.w2, 1, map.hidden, map.hidden, chans, nullptr, outof);
+    const PackedFeedForward<Scheme> weights(map, in, true, shared);
+    const int64_t chans = map.chans, width = padded(chans), most = std::min(CHUNK<Scheme>, padded(map.hidden));
+    float* outof = shared.get(8, Scheme::pack_floats(map.hidden, width));
+    Scheme::pack(in.w2, 1, map.hidden, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, outof);
     const float* bias2 = padded_copy(in.b2, chans, shared.get(9, width));
     const float* scale = padded_copy(in.s, chans, shared.get(10, width));
-    const Bands bands(map);
 #pragma omp parallel for schedule(static)
     for (int64_t g = 0; g < bands.groups; g++) {
         static thread_local Scratch own;
         static thread_local std::vector<int32_t> place;
         const Group group(bands, g);
-        float *sums = own.get(1, bands.most_pixels(0) * width), *copy = own.get(4, bands.most_pixels(1) * pitch_of(chans));
+        const int64_t pixels = group.pixels(0);
+        float *sums = own.get(1, Scheme::sum_floats(pixels, width)), *copy = own.get(4, bands.most_pixels(1) * pitch_of(chans));
         const Rows normal = normal_of(map, in, weights.norm, group, 1, own.get(0, bands.most_pixels(1) * width), copy);
-        const Frames h(own.get(2, Frames::most(bands, 1)), group, 1);
-        float* t = own.get(3, bands.most_pixels(0) * most);
-        const FeedForwardOut work = {map, in, weights, outof, bias2, scale, out, h_kept, group};
-        const int32_t* places = h.places(place);
+        float *sides = own.get(5, Scheme::factor_floats(pixels, chans)), *products = own.get(7, Scheme::panel_floats());
+        const typename Scheme::F left = Scheme::left(normal, pixels, chans, 0, chans / Scheme::PARTS, sides);
+        const std::vector<Frames> h = frames_of(own, 2, Scheme::PARTS, bands, group, 1);
+        const FeedForwardOut<Scheme> work = {map, in, weights, outof, bias2, scale, out, h_kept, group, h, h[0].places(place)};
+        float *t = own.get(3, bands.most_pixels(0) * most), *factors = own.get(6, Scheme::factor_floats(pixels, most));
         for (int64_t k = 0; k < padded(map.hidden); k += most)
-            work.chunk(k, std::min(most, padded(map.hidden) - k), normal, h, places, t, sums);
-        work.write(sums, copy);
+            work.chunk(k, std::min(most, padded(map.hidden) - k), left, t, factors, products, sums);
+        work.write(Scheme::result(sums, pixels, width, own.get(8, pixels * width)), copy);
         std::atomic_thread_fence(std::memory_order_seq_cst);  // after store_past_caches
     }
+}
+
+// h: null, or where it is kept.
+inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
+    const Bands halved(map, GROUP_FLOATS<Strassen>);
+    if (halved.can_halve()) return feed_forward<Strassen>(map, halved, in, out, h_kept);
+    feed_forward<Plain>(map, Bands(map, GROUP_FLOATS<Plain>), in, out, h_kept);
 }
 
 }  // namespace

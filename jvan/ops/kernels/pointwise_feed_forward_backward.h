@@ -12,20 +12,25 @@ struct FeedForwardGradients {
 
 // What a thread sums over its groups.
 struct FeedForwardSums {
+    bool begun;  // false: w1 and w2 hold nothing yet
     float *w1, *w2, *taps, *bias1, *of_rows;  // of_rows: Σ e, then the BatchNorm's two
 };
 
 // One group of bands, one thread.
+template <class Scheme>
 struct FeedForwardBackward {
+    static constexpr int PARTS = Scheme::PARTS;
+    typedef typename Scheme::F F;
     const FeedForward& map;
     const FeedForwardInput& in;
-    const PackedFeedForward& weights;
+    const PackedFeedForward<Scheme>& weights;
     const float* h_kept;                    // null: to be made again
     const float *back2, *back1, *reversed;  // of W₂·s, W₁ and the taps
     const FeedForwardSums& sums;
     const Group& group;
-    const Frames &h, &dt;
+    const std::vector<Frames>&h, &dt;
     const int32_t *h_places, *dt_places;
+    float *factors, *products;  // scratch memory of Scheme
 
     int64_t normal_halo() const { return h_kept ? 0 : 2; }
 
@@ -45,13 +50,17 @@ struct FeedForwardBackward {
         return {to, PANEL, block};
     }
 
-    // A panel of hidden channels from k on: h, the gradient of t, and gelu(t), which goes to `t`.
-    void middle(int64_t k, const Rows& normal, const Rows& e, float* t) const {
-        if (!h_kept)
-            multiply(normal, group.pixels(2), part(weights.into, map.chans, 0, k, map.chans), PANEL,
-                     Result(h.data, PANEL, 0, weights.bias1 + k, false, h_places));
-        multiply(e, group.pixels(1), part(back2, map.chans, 0, k, map.chans), PANEL,
-                 Result(dt.data, PANEL, 0, nullptr, false, dt_places));
+    // The panels from k on, `step` apart, that are made together: h and the gradient of gelu(t) into their frames.
+    void open(int64_t k, int64_t c, int64_t step, const F& normal, const F& e) const {
+        const int64_t at = k / PARTS + c, hidden = padded(map.hidden);
+        float *const hs[] = {h.front().data, h.back().data}, *const dts[] = {dt.front().data, dt.back().data};
+        const float* bias[] = {weights.bias1 + k + c, weights.bias1 + k + c + (PARTS - 1) * step};
+        if (!h_kept) Scheme::panels(normal, group.pixels(2), weights.into, map.chans, hidden, at, hs, bias, h_places, products);
+        Scheme::panels(e, group.pixels(1), back2, map.chans, hidden, at, dts, nullptr, dt_places, products);
+    }
+
+    // A panel from k on: the gradient of t takes the place of gelu(t)'s, and gelu(t) goes to `t`.
+    void middle(int64_t k, const Frames& h, const Frames& dt, float* t) const {
         h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
             if (h_kept) frame.read(frame.first, frame.first + frame.rows, h_kept + map.kept(k, band.picture, frame.first));
@@ -70,14 +79,8 @@ struct FeedForwardBackward {
         });
     }
 
-    // The panel's part of all gradients but that of x̂; that of h goes to `dh`. All that it needs fits into the second-level
-    // cache, which a whole chunk would not. `t` is scratch memory.
-    void panel(int64_t k, const Rows& normal, const Rows& e, float* t, float* dh) const {
-        middle(k, normal, e, t);
-        group.each_run(1, 1, [&](int64_t count, int64_t before, int64_t) {
-            multiply_transposed({e.at(before, 0), PANEL, e.block}, map.chans, {t + before * PANEL, PANEL}, PANEL, count,
-                                sums_of(sums.w2 + k * map.chans, map.chans));
-        });
+    // A panel's gradients of the taps and of both biases before them; that of h goes to `dh`.
+    void convolution(int64_t k, const Frames& h, const Frames& dt, float* dh) const {
         std::vector<Framed> tops;
         dt.each([&](const Framed& frame, int64_t) { tops.push_back(frame); });
         h.each([&](const Framed& frame, int64_t b) {
@@ -86,27 +89,51 @@ struct FeedForwardBackward {
             convolve(tops[b], reversed + 9 * k, nullptr, band.top, band.bottom, dh + group.before[0][b] * PANEL);
         });
         add_columns({dh, PANEL}, group.pixels(0), PANEL, sums.bias1 + k);
+    }
+
+    // The gradients of W₂ and W₁ at the hidden channels from `at` on, as their sums are numbered.
+    void add_gradients2(int64_t at, const F& e, const F& gelu) const {
+        const int64_t chans = map.chans / PARTS;
+        bool add = sums.begun;
+        group.each_run(1, 1, [&](int64_t count, int64_t before, int64_t) {
+            add_gradients<Scheme>(e.from(before, 0), chans, gelu.from(before, 0), PANEL, count / PARTS, sums.w2 + at * chans,
+                                  chans * (padded(map.hidden) / PARTS), add, chans);
+            add = true;
+        });
+    }
+    void add_gradients1(int64_t at, const F& dh, const F& normal) const {
+        const int64_t width = padded(map.chans) / PARTS, hidden = map.hidden / PARTS;
+        bool add = sums.begun;
         group.each_run(0, normal_halo(), [&](int64_t count, int64_t before, int64_t before_normal) {
-            multiply_transposed({dh + before * PANEL, PANEL}, std::min<int64_t>(PANEL, map.hidden - k),
-                                {normal.at(before_normal, 0), PANEL, normal.block}, padded(map.chans), count,
-                                sums_of(sums.w1, map.hidden, k));
+            add_gradients<Scheme>(dh.from(before, 0), std::min<int64_t>(PANEL, hidden - at), normal.from(before_normal, 0), width,
+                                  count / PARTS, sums.w1, hidden * width, add, hidden, at);
+            add = true;
         });
     }
 
-    // Hidden channels [k, k + some).
-    void chunk(int64_t k, int64_t some, const Rows& normal, const Rows& e, float* t, float* dh, float* dnormal) const {
-        const int64_t inner = group.pixels(0), block = inner * PANEL;
-        for (int64_t c = 0; c < some; c += PANEL) panel(k + c, normal, e, t, dh + c / PANEL * block);
-        multiply({dh, PANEL, block}, inner, part(back1, map.hidden, k, 0, std::min(some, map.hidden - k)), padded(map.chans),
-                 Result(dnormal, PANEL, block, nullptr, k > 0));
+    // Hidden channels [k, k + some), a panel of each part of them at a time: what these need fits into the second-level
+    // cache, which all of them would not.
+    void chunk(int64_t k, int64_t some, const F& normal, const F& right, const F& e, float* t, float* dh, float* dnormal) const {
+        const int64_t inner = group.pixels(0), block = inner * PANEL, outer = group.pixels(1) * PANEL, step = some / PARTS;
+        float* gelu_factors = factors + Scheme::factor_floats(inner, some);
+        F left;
+        for (int64_t c = 0; c < step; c += PANEL) {
+            open(k, c, step, normal, e);
+            for (int j = 0; j < PARTS; j++) middle(k + c + j * step, h[j], dt[j], t + j * outer);
+            add_gradients2(k / PARTS + c, e, Scheme::right({t, PANEL, outer}, inner, PARTS * PANEL, gelu_factors));
+            for (int j = 0; j < PARTS; j++) convolution(k + c + j * step, h[j], dt[j], dh + (c + j * step) / PANEL * block);
+            left = Scheme::left({dh, PANEL, block}, inner, some, c, c + PANEL, factors);
+            add_gradients1(k / PARTS + c, left.from(0, c), right);
+        }
+        add_products<Scheme>(left, inner, back1, map.hidden, padded(map.chans), k, std::min(some, map.hidden - k), dnormal, k > 0);
     }
 
-    void write(const float* result, float* dnormal, float* copy) const {
+    void write(const Rows& result, float* dnormal, float* copy) const {
         const int64_t width = padded(map.chans);
         for (int64_t b = 0; b < group.count(); b++) {
             const Band& band = group.bands[b];
             const Rows from = strip_of(in.x + band.at(0) * map.chans, band.pixels(0), map.chans, copy);
-            const Rows grad = {result + group.before[0][b] * PANEL, PANEL, group.pixels(0) * PANEL};
+            const Rows grad = {result.at(group.before[0][b], 0), result.row, result.block};
             add_norm_sums(weights.norm, grad, from, band.pixels(0), width, sums.of_rows + width, sums.of_rows + 2 * width);
             store_strip(dnormal + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) { return load(grad.at(i, c)); });
         }
@@ -125,43 +152,54 @@ inline void sum_taps(const Partial& part, int64_t chans, float* dtaps, float* db
         }
 }
 
-// Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's. h_kept: null, or what the forward pass kept.
-inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
-                                  const FeedForwardGradients& to) {
+template <class Scheme>
+void feed_forward_backward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, const float* dout,
+                           const float* h_kept, const FeedForwardGradients& to) {
+    constexpr int PARTS = Scheme::PARTS;
     static Scratch shared;
-    const PackedFeedForward weights(map, in, !h_kept, shared);
-    const int64_t chans = map.chans, width = padded(chans), hidden = padded(map.hidden), most = map.chunk();
-    float *back2 = shared.get(8, hidden * chans), *back1 = shared.get(9, map.hidden * width), *reversed = shared.get(10, 9 * hidden);
-    pack_panels(in.w2, map.hidden, 1, chans, map.hidden, in.s, back2);
-    pack_panels(in.w1, chans, 1, map.hidden, chans, nullptr, back1);
+    const PackedFeedForward<Scheme> weights(map, in, !h_kept, shared);
+    const int64_t chans = map.chans, width = padded(chans), hidden = padded(map.hidden), most = std::min(CHUNK<Scheme>, hidden);
+    float *back2 = shared.get(8, Scheme::pack_floats(hidden, chans)), *back1 = shared.get(9, Scheme::pack_floats(map.hidden, width));
+    float* reversed = shared.get(10, 9 * hidden);
+    Scheme::pack(in.w2, map.hidden, 1, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, in.s, back2);
+    Scheme::pack(in.w1, chans, 1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, back1);
     pack_taps(in.taps, map.hidden, true, reversed);
-    const Bands bands(map);
     Partial part1, part2, part_taps, part_bias1, part_rows;
 #pragma omp parallel
     {
         static thread_local Scratch own;
         static thread_local std::vector<int32_t> h_place, dt_place;
-        const FeedForwardSums sums = {own.zeros(0, map.hidden * width), own.zeros(1, chans * hidden), own.zeros(2, 10 * hidden),
+        const int64_t floats1 = Scheme::sum_floats(map.hidden, width), floats2 = Scheme::sum_floats(chans, hidden);
+        FeedForwardSums sums = {false, own.get(0, floats1), own.get(1, floats2), own.zeros(2, 10 * hidden),
                                       own.zeros(3, hidden), own.zeros(4, 3 * width)};
         part1.is(sums.w1), part2.is(sums.w2), part_taps.is(sums.taps), part_bias1.is(sums.bias1), part_rows.is(sums.of_rows);
-        float *t = own.get(5, bands.most_pixels(1) * PANEL), *dh = own.get(12, bands.most_pixels(0) * most);
+        float *t = own.get(5, PARTS * bands.most_pixels(1) * PANEL), *dh = own.get(12, bands.most_pixels(0) * most);
         float* copy = own.get(8, bands.most_pixels(2) * pitch_of(chans));
-        float* dnormal = own.get(11, bands.most_pixels(0) * width);
+        float* dnormal = own.get(11, Scheme::sum_floats(bands.most_pixels(0), width));
+        float* factors = own.get(13, Scheme::factor_floats(bands.most_pixels(0), most + PARTS * PANEL));
+        float* products = own.get(14, Scheme::panel_floats());
 #pragma omp for schedule(static)
         for (int64_t g = 0; g < bands.groups; g++) {
             const Group group(bands, g);
-            const Frames h(own.get(6, Frames::most(bands, 2)), group, 2);
-            const Frames dt(own.get(7, Frames::most(bands, 1)), group, 1);
-            const FeedForwardBackward work = {map, in, weights, h_kept, back2, back1, reversed, sums, group, h, dt,
-                                              h.places(h_place), dt.places(dt_place)};
+            const std::vector<Frames> h = frames_of(own, 6, PARTS, bands, group, 2), dt = frames_of(own, 7, PARTS, bands, group, 1);
+            const FeedForwardBackward<Scheme> work = {map, in, weights, h_kept, back2, back1, reversed, sums, group, h, dt,
+                                                      h[0].places(h_place), dt[0].places(dt_place), factors, products};
             const int64_t halo = work.normal_halo();
             const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(9, bands.most_pixels(halo) * width), copy);
             const Rows e = work.read(dout, own.get(10, bands.most_pixels(1) * width), copy);
-            for (int64_t k = 0; k < hidden; k += most) work.chunk(k, std::min(most, hidden - k), normal, e, t, dh, dnormal);
-            work.write(dnormal, to.dnormal, copy);
+            const int64_t pixels = group.pixels(0), size = Scheme::factor_floats(pixels, chans);
+            float* sides = own.get(15, 3 * size);
+            const typename Scheme::F e_left = Scheme::left(e, pixels, chans, 0, chans / PARTS, sides);
+            const typename Scheme::F right = Scheme::right(normal, pixels, chans, sides + size);
+            const typename Scheme::F left = h_kept ? right : Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
+            for (int64_t k = 0; k < hidden; k += most)
+                work.chunk(k, std::min(most, hidden - k), left, right, e_left, t, dh, dnormal);
+            work.write(Scheme::result(dnormal, pixels, width, own.get(16, pixels * width)), to.dnormal, copy);
+            sums.begun = true;
         }
-        part1.sum_panels(to.dw1, map.hidden, chans);
-        part2.sum_panels(to.dw2, chans, map.hidden);
+        if (!sums.begun) own.zeros(0, floats1), own.zeros(1, floats2);
+        Scheme::sum(part1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), to.dw1);
+        Scheme::sum(part2, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, to.dw2);
         part_bias1.sum(to.db1, 1, map.hidden, 0);
         part_rows.sum(to.db2, 1, chans, 0);
         part_rows.sum(to.norm_sums, 2, chans, width, width);
@@ -170,6 +208,14 @@ inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput
         std::fill(to.ds, to.ds + chans, 0.0f);
         finish_scaled(chans, map.hidden, in.w2, in.b2, in.s, to.dw2, to.db2, to.ds);
     }
+}
+
+// Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's. h_kept: null, or what the forward pass kept.
+inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
+                                  const FeedForwardGradients& to) {
+    const Bands halved(map, GROUP_FLOATS<Strassen>);
+    if (halved.can_halve()) return feed_forward_backward<Strassen>(map, halved, in, dout, h_kept, to);
+    feed_forward_backward<Plain>(map, Bands(map, GROUP_FLOATS<Plain>), in, dout, h_kept, to);
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ struct Scratch {
     struct Slot {
         std::vector<float> memory;
         float* data = nullptr;
-    } slots[16];
+    } slots[20];
 
     float* get(int slot, int64_t floats) {
         Slot& s = slots[slot];
@@ -132,7 +132,7 @@ void product_tile(const Rows& from, int64_t i, const float* b, int64_t depth, co
     store_sums<M>(sum, to, i, n);
 }
 
-// Rows [i, i + M), which are channels of x, and columns [n, n + PANEL) of c += xᵀ · y over `depth` rows of both.
+// Rows [i, i + M), which are channels of x, and columns [n, n + PANEL) of c (+)= xᵀ · y over `depth` rows of both.
 template <int M>
 void transposed_tile(const Rows& x, int64_t i, const Rows& y, int64_t depth, const Result& to, int64_t n) {
     // These sums are of all weights, and a product of few rows: the third-level cache is slow without.
@@ -175,11 +175,11 @@ inline void multiply(const Rows& from, int64_t rows, const Panels& panels, int64
 }
 
 // Where Σ xᵀ · y is kept, x_chans × y_chans in panels, from row k0 on.
-inline Result sums_of(float* sums, int64_t x_chans, int64_t k0 = 0) {
-    return {sums + k0 * PANEL, PANEL, x_chans * PANEL, nullptr, true};
+inline Result sums_of(float* sums, int64_t x_chans, int64_t k0 = 0, bool add = true) {
+    return {sums + k0 * PANEL, PANEL, x_chans * PANEL, nullptr, add};
 }
 
-// c (x_chans × y_chans) += xᵀ · y over the rows of two strips: the gradient of a product's weights.
+// c (x_chans × y_chans) (+)= xᵀ · y over the rows of two strips: the gradient of a product's weights.
 inline void multiply_transposed(const Rows& x, int64_t x_chans, const Rows& y, int64_t y_chans, int64_t rows, const Result& to) {
     const int64_t piece = x.block == PANEL ? x_chans : PANEL;  // a tile's channels lie together
     for (int64_t n = 0; n < y_chans; n += PANEL)
