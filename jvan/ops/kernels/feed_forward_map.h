@@ -7,13 +7,12 @@
 namespace jvan {
 namespace {
 
-// Hidden channels that a product sums over at a time; floats of a strip of x, which may span several bands.
+// Hidden channels that a product sums over at a time.
 template <class Scheme>
 constexpr int64_t CHUNK = 128 * Scheme::PARTS;
-template <class Scheme>
-constexpr int64_t GROUP_FLOATS = 65536 * Scheme::PARTS;
-constexpr int64_t BAND_PIXELS = 784;  // of a map at a time
-constexpr int ADJACENT = 7;           // output pixels of the depthwise convolution in registers
+constexpr int64_t BAND_PIXELS = 784;     // of a map at a time
+constexpr int64_t GROUP_FLOATS = 65536;  // of a strip of x, which may span several bands
+constexpr int ADJACENT = 7;              // output pixels of the depthwise convolution in registers
 
 struct FeedForward {
     int64_t batch, height, width, chans, hidden;
@@ -44,7 +43,7 @@ struct Bands {
     const FeedForward& map;
     int64_t per_picture, groups;
 
-    Bands(const FeedForward& map, int64_t group_floats) : map(map) {
+    Bands(const FeedForward& map, int64_t group_floats = GROUP_FLOATS) : map(map) {
         const int64_t threads = omp_get_max_threads();
         const int64_t most = std::max<int64_t>(BAND_PIXELS / map.width, 1);
         per_picture = std::max((map.height + most - 1) / most, (threads + map.batch - 1) / map.batch);
@@ -60,13 +59,13 @@ struct Bands {
         const int64_t part = i % per_picture;
         return {i / per_picture, map.height * part / per_picture, map.height * (part + 1) / per_picture, map.height, map.width};
     }
-    // Whether Strassen's algorithm can be used: all that is cut in two has two halves; and whether it should: at 128
-    // channels its products took as long as plain ones, and with 512 × 2048 weights, whose sums no cache holds, too.
+    // For Strassen's algorithm: a picture to a group, since what it cuts in four shares its rounding.
+    static Bands pictures(const FeedForward& map) { return Bands(map, 1); }
+    // Whether that algorithm can be used: whole pictures, and everything has two halves; and whether it should: its products
+    // took as long as plain ones at 128 channels, and with 512 × 2048 weights, whose sums no cache holds.
     bool can_halve() const {
-        const int64_t weights = map.chans * map.hidden;
-        bool can = map.chans >= 256 && weights <= 640 * 1024 && map.chans % (2 * PANEL) == 0 && map.hidden % CHUNK<Strassen> == 0;
-        for (int64_t g = 0; g < groups; g++) can = can && (begin(g + 1) - begin(g)) * map.pixels() % 2 == 0;
-        return can && per_picture == 1;
+        const bool can = per_picture == 1 && map.pixels() % 2 == 0 && map.chans % (2 * PANEL) == 0 && map.hidden % CHUNK<Strassen> == 0;
+        return can && map.pixels() >= 96 && map.chans >= 320 && map.chans * map.hidden <= 448 * 1024;
     }
     // Of any group, with `halo` more rows around each band.
     int64_t most_pixels(int64_t halo) const {

@@ -80,7 +80,7 @@ struct FeedForwardOut {
         float* const frames[] = {h.front().data, h.back().data};
         F left;
         for (int64_t c = 0; c < step; c += PANEL) {
-            const float* bias[] = {weights.bias1 + k + c, weights.bias1 + k + c + some - step};
+            const float* bias[] = {weights.bias1 + k + c, weights.bias1 + k + c + (PARTS - 1) * step};
             Scheme::panels(normal, group.pixels(1), weights.into, map.chans, padded(map.hidden), k / PARTS + c, frames, bias,
                            h_places, products);
             for (int j = 0; j < PARTS; j++) middle(k + c + j * step, h[j], t + (c + j * step) / PANEL * block);
@@ -126,16 +126,16 @@ void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardI
         float *t = own.get(3, bands.most_pixels(0) * most), *factors = own.get(6, Scheme::factor_floats(pixels, most));
         for (int64_t k = 0; k < padded(map.hidden); k += most)
             work.chunk(k, std::min(most, padded(map.hidden) - k), left, t, factors, products, sums);
-        work.write(Scheme::result(sums, pixels, width, own.get(8, pixels * width)), copy);
+        work.write(Scheme::result(sums, pixels, width, own.get(8, Scheme::result_floats(pixels, width))), copy);
         std::atomic_thread_fence(std::memory_order_seq_cst);  // after store_past_caches
     }
 }
 
 // h: null, or where it is kept.
 inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
-    const Bands halved(map, GROUP_FLOATS<Strassen>);
-    if (halved.can_halve()) return feed_forward<Strassen>(map, halved, in, out, h_kept);
-    feed_forward<Plain>(map, Bands(map, GROUP_FLOATS<Plain>), in, out, h_kept);
+    const Bands pictures = Bands::pictures(map);
+    if (pictures.can_halve()) return feed_forward<Strassen>(map, pictures, in, out, h_kept);
+    feed_forward<Plain>(map, Bands(map), in, out, h_kept);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ struct FeedForwardBackward {
         return {to, PANEL, block};
     }
 
-    // The panels from k on, `step` apart, that are made together: h and the gradient of gelu(t) into their frames.
+    // The panels from k + c on, `step` apart, that are made together: h and the gradient of gelu(t) into their frames.
     void open(int64_t k, int64_t c, int64_t step, const F& normal, const F& e) const {
         const int64_t at = k / PARTS + c, hidden = padded(map.hidden);
         float *const hs[] = {h.front().data, h.back().data}, *const dts[] = {dt.front().data, dt.back().data};
@@ -79,7 +79,7 @@ struct FeedForwardBackward {
         });
     }
 
-    // A panel's gradients of the taps and of both biases before them; that of h goes to `dh`.
+    // A panel's gradients of the taps, of their bias and of b₁; that of h goes to `dh`.
     void convolution(int64_t k, const Frames& h, const Frames& dt, float* dh) const {
         std::vector<Framed> tops;
         dt.each([&](const Framed& frame, int64_t) { tops.push_back(frame); });
@@ -171,7 +171,7 @@ void feed_forward_backward(const FeedForward& map, const Bands& bands, const Fee
         static thread_local std::vector<int32_t> h_place, dt_place;
         const int64_t floats1 = Scheme::sum_floats(map.hidden, width), floats2 = Scheme::sum_floats(chans, hidden);
         FeedForwardSums sums = {false, own.get(0, floats1), own.get(1, floats2), own.zeros(2, 10 * hidden),
-                                      own.zeros(3, hidden), own.zeros(4, 3 * width)};
+                                own.zeros(3, hidden), own.zeros(4, 3 * width)};
         part1.is(sums.w1), part2.is(sums.w2), part_taps.is(sums.taps), part_bias1.is(sums.bias1), part_rows.is(sums.of_rows);
         float *t = own.get(5, PARTS * bands.most_pixels(1) * PANEL), *dh = own.get(12, bands.most_pixels(0) * most);
         float* copy = own.get(8, bands.most_pixels(2) * pitch_of(chans));
@@ -188,13 +188,14 @@ void feed_forward_backward(const FeedForward& map, const Bands& bands, const Fee
             const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(9, bands.most_pixels(halo) * width), copy);
             const Rows e = work.read(dout, own.get(10, bands.most_pixels(1) * width), copy);
             const int64_t pixels = group.pixels(0), size = Scheme::factor_floats(pixels, chans);
-            float* sides = own.get(15, 3 * size);
+            float* sides = own.get(15, (h_kept ? 2 : 3) * size);
             const typename Scheme::F e_left = Scheme::left(e, pixels, chans, 0, chans / PARTS, sides);
             const typename Scheme::F right = Scheme::right(normal, pixels, chans, sides + size);
-            const typename Scheme::F left = h_kept ? right : Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
+            typename Scheme::F left;  // only where h is to be made
+            if (!h_kept) left = Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
             for (int64_t k = 0; k < hidden; k += most)
                 work.chunk(k, std::min(most, hidden - k), left, right, e_left, t, dh, dnormal);
-            work.write(Scheme::result(dnormal, pixels, width, own.get(16, pixels * width)), to.dnormal, copy);
+            work.write(Scheme::result(dnormal, pixels, width, own.get(16, Scheme::result_floats(pixels, width))), to.dnormal, copy);
             sums.begun = true;
         }
         if (!sums.begun) own.zeros(0, floats1), own.zeros(1, floats2);
@@ -213,9 +214,9 @@ void feed_forward_backward(const FeedForward& map, const Bands& bands, const Fee
 // Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's. h_kept: null, or what the forward pass kept.
 inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
                                   const FeedForwardGradients& to) {
-    const Bands halved(map, GROUP_FLOATS<Strassen>);
-    if (halved.can_halve()) return feed_forward_backward<Strassen>(map, halved, in, dout, h_kept, to);
-    feed_forward_backward<Plain>(map, Bands(map, GROUP_FLOATS<Plain>), in, dout, h_kept, to);
+    const Bands pictures = Bands::pictures(map);
+    if (pictures.can_halve()) return feed_forward_backward<Strassen>(map, pictures, in, dout, h_kept, to);
+    feed_forward_backward<Plain>(map, Bands(map), in, dout, h_kept, to);
 }
 
 }  // namespace

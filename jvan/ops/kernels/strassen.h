@@ -1,8 +1,9 @@
 // Two ways to make the products of a strip: as they stand, and by one level of Strassen's algorithm (1969), which makes
-// seven products of quarters in place of eight. Its rounding errors are 1.3 to 1.7 times those of plain products (the
-// feed-forward's outputs and gradients at 320 × 1280, against float64), 0.3 to 1.8 times PyTorch's.
+// seven products of quarters in place of eight. Its rounding errors, relative to the largest number of all four quarters,
+// are 1.3 to 1.7 times those of plain products (the feed-forward's outputs and gradients at 320 × 1280, against float64), 0.3
+// to 1.8 times PyTorch's. A small quarter beside a large one has the large one's.
 //
-// With every matrix cut in four, c = a·b is, with signs that leave differences alone on the left:
+// With every matrix cut in four, c = a·b is, with signs chosen so that the left side has only differences:
 //
 //   m0 = (a11 - a22)(b11 - b22)   m1 = (a21 - a22) b11   m2 = a11 (b12 + b22)   m3 = a22 (b11 + b21)
 //   m4 = (a11 - a12) b22   m5 = (a21 - a11)(b11 + b12)   m6 = (a22 - a12)(b21 + b22)
@@ -10,7 +11,7 @@
 //
 // The factors of aᵀ are then those of a, some in other places and with the other sign, so that a map needs one set of
 // them for the product and for the gradient of its weights. They are made once for all products of a map, and sums over
-// pieces of the depth, or over groups of pictures, stay m0 to m6 to the end, so that the additions cost little.
+// pieces of the depth, or over pictures, stay m0 to m6 to the end, so that the additions cost little.
 #pragma once
 
 # include "pointwise_product.h"
@@ -42,11 +43,13 @@ struct Plain {
     static constexpr int PRODUCTS = 1, PARTS = 1;
     typedef Factors<PRODUCTS> F;
 
-    // Floats of the left or right side's factors, of `panels`' scratch memory, of packed weights, of a product's sums.
+    // Floats of the left or right side's factors, of `panels`' scratch memory, of packed weights, of a product's sums, of
+    // what `result` makes of them.
     static int64_t factor_floats(int64_t, int64_t) { return 0; }
     static int64_t panel_floats() { return 0; }
     static int64_t pack_floats(int64_t depth, int64_t columns) { return depth * columns; }
     static int64_t sum_floats(int64_t rows, int64_t chans) { return rows * chans; }
+    static int64_t result_floats(int64_t, int64_t) { return 0; }
 
     static F left(const Rows& a, int64_t, int64_t, int64_t, int64_t, float*) { return {{a}}; }
     static F right(const Rows& b, int64_t, int64_t, float*) { return {{b}}; }
@@ -73,6 +76,7 @@ struct Strassen {
     static int64_t factor_floats(int64_t rows, int64_t chans) { return 5 * (rows / 2) * (chans / 2); }  // two are quarters
     static int64_t panel_floats() { return PRODUCTS * STRIP * PANEL; }
     static int64_t sum_floats(int64_t rows, int64_t chans) { return PRODUCTS * (rows / 2) * (chans / 2); }
+    static int64_t result_floats(int64_t rows, int64_t chans) { return rows * chans; }
 
     static Rows quarter(const Rows& a, int64_t rows, int64_t chans, int i, int j) {
         return {a.at(i * (rows / 2), j * (chans / 2)), a.row, a.block};
@@ -83,7 +87,8 @@ struct Strassen {
         f.of[first] = quarter(a, rows, chans, 0, 0), f.of[last] = quarter(a, rows, chans, 1, 1);
         return f;
     }
-    // to[0] to to[4] = f(a11, a12, a21, a22), a vector at a time, for the quarters' channels [first, last). Rows are PANEL apart.
+    // Five matrices of quarter size, one after another, = f(a11, a12, a21, a22), a vector at a time, for the quarters'
+    // channels [first, last). Rows of `a` are PANEL apart.
     template <class Function>
     static void each(const Rows& a, int64_t rows, int64_t chans, int64_t first, int64_t last, float* to, Function f) {
         const int64_t half = rows / 2, size = half * (chans / 2);
@@ -147,8 +152,9 @@ struct Strassen {
                        const float* const* bias, const int32_t* place, float* scratch) {
         const int64_t half = rows / 2, size = depth / 2 * (columns / 2);
         evenly(half, STRIP, [&](int64_t begin, int count) {
+            const F strip = a.from(begin, 0);
             for (int i = 0; i < PRODUCTS; i++)
-                multiply(a.from(begin, 0).of[i], count, part(packed + i * size, depth / 2, 0, n, depth / 2), PANEL,
+                multiply(strip.of[i], count, part(packed + i * size, depth / 2, 0, n, depth / 2), PANEL,
                          Result(scratch + i * STRIP * PANEL, PANEL));
             for (int64_t c = 0; c < PANEL; c += LANES) {
                 const vec start[2] = {bias ? load(bias[0] + c) : vec{}, bias ? load(bias[1] + c) : vec{}};

@@ -154,7 +154,8 @@ JVAN_INLINE vec gelu_derivative(vec x) {
 }
 
 // Both at once, for less than the two polynomials cost: Φ(x) + x·φ(x) and x·Φ(x) with φ(x) = e^(-x²/2) / √(2π) and, for
-// x < 0, Φ(x) = φ(x)·t·P(t), t = 1 / (1 + 0.2316419·|x|) (Abramowitz and Stegun 26.2.17); errors below 4e-7 and 5e-7.
+// x < 0, Φ(x) = φ(x)·P(t), t = 1 / (1 + 0.2316419·|x|) (Abramowitz and Stegun 26.2.17; their P is divided by √(2π) here); errors
+// below 4e-7 and 5e-7.
 JVAN_INLINE vec gelu_derivative(vec x, vec& gelu) {
     constexpr float series[] = {0.127414796f, -0.142248368f, 0.7107068705f, -0.7265760135f, 0.5307027145f};
     const vec size = (vec)((ivec)x & 0x7fffffff), t = 1.0f / (1.0f + 0.23164190f * size);
