@@ -27,7 +27,7 @@ is dropped, and animations give their first frame. A picture that cannot be read
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jvan predict",
-        description="Classify pictures. Without --weights and --arch the bundled network is used, which is untrained.",
+        description="Classify pictures. Without --weights and --arch the bundled network is used: CIFAR-10's ten classes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

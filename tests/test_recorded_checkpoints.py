@@ -78,10 +78,9 @@ def test_unusual_tensors(name):
         np.testing.assert_array_equal(found[key], value, key)
 
 
-def test_bundled_network_gives_the_recorded_logits():
+def test_half_precision_weights_give_the_recorded_logits():
     golden = recording("van_b0_untrained")
-    path = GOLDEN.parents[1] / "jvan" / "assets" / "van_b0_untrained.safetensors"
-    model = jvan.create_model(weights=path).eval()
+    model = jvan.create_model(weights=GOLDEN / "van_b0_untrained.safetensors").eval()
     assert "untrained" in model.metadata.note
     with jt.no_grad():
         for size in ("224x224", "193x257"):

@@ -22,7 +22,7 @@ from .random_state import SMALL, faint, official_shapes, positions, random_state
 from .recording import fill, report, save, statistics
 
 INPUTS = {"224x224": "chelsea_224x224.png", "193x257": "coffee_193x257.png"}
-NOTE = "untrained: random weights as the official code initialises them, for trying the commands only"
+NOTE = "untrained: random weights as the official code initialises them"
 
 
 def cut_pictures(wheel: str) -> None:
@@ -115,8 +115,8 @@ def backward(model, pictures, labels):
     return loss.detach().numpy(), logits.detach().numpy(), {**gradients, "input": inputs.grad.numpy()}
 
 
-def record_bundled(official: str) -> None:
-    """VAN-B0 as the official code initialises it, calibrated, in float16: a network to try the commands with."""
+def record_untrained(official: str) -> None:
+    """VAN-B0 as the official code initialises it, calibrated, in float16: a whole network in a file."""
     from jvan.checkpoints.metadata import Metadata  # nothing else needs jvan
     from jvan.variants import variant_config
 
@@ -125,9 +125,8 @@ def record_bundled(official: str) -> None:
     calibrate(model)
     tensors = {k: v.half() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     metadata = Metadata(config=variant_config("van_b0"), labels="imagenet-1k", note=NOTE)
-    path = Path(__file__).parents[1] / "jvan" / "assets" / "van_b0_untrained.safetensors"
+    path = Path(__file__).parents[1] / "tests" / "golden" / "van_b0_untrained.safetensors"
     save_file({k: v.numpy() for k, v in tensors.items()}, path, metadata={"jvan": metadata.to_json()})
-    path.chmod(0o644)  # safetensors writes files that nobody else may read, and this one is installed
     model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     golden = {}
     for size, name in INPUTS.items():
@@ -161,7 +160,7 @@ PARTS = {  # name: what records it, and the options it takes
     "variants": (record_variants, ["official"]),
     "gradients": (record_gradients, ["official"]),
     "arguments": (record_arguments, ["official"]),
-    "bundled": (record_bundled, ["official"]),
+    "untrained": (record_untrained, ["official"]),
     "official": (record_files.record_official, ["official"]),
     "mmpretrain": (record_files.record_mmpretrain, ["mmpretrain"]),
     "mmengine": (record_files.record_mmengine, []),

@@ -16,7 +16,7 @@ from .labels import Label, checked, labels_for, read_labels
 from .pictures import read_picture
 from .preprocess import describe, preprocess
 
-BUNDLED = Path(__file__).parents[1] / "assets" / "van_b0_untrained.safetensors"
+BUNDLED = Path(__file__).parents[1] / "assets" / "van_cifar10.safetensors"
 
 
 class Prediction(NamedTuple):
@@ -32,8 +32,8 @@ class Predictor:
     """Classify pictures with a network, its own preprocessing and its own labels.
 
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
-    with neither the bundled network, which is untrained. `labels` is a file (see `read_labels`) or a
-    sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda",
+    with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`)
+    or a sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda",
     `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a
     classification head, JvanError for labels that are not one a class and for a dtype that the device
     does not have.

@@ -161,8 +161,14 @@ def test_grey_networks_get_grey(files):
     assert predictor(files["white"]) == [[Prediction(0, "light", 1.0)]]
 
 
-def test_bundled_network_gives_the_recorded_logits():
-    predictor = jvan.Predictor(device="cpu")
+def test_the_bundled_network_knows_a_cat():
+    (result,) = jvan.Predictor(device="cpu")(ROOT / "examples" / "cat.jpg", topk=10)
+    assert result[0].label == "cat" and result[0].probability > 0.5
+    assert sum(prediction.probability for prediction in result) == pytest.approx(1)
+
+
+def test_probabilities_are_those_of_the_recorded_logits():
+    predictor = jvan.Predictor(weights=ROOT / "tests/golden/van_b0_untrained.safetensors", device="cpu")
     predictor.metadata = replace(predictor.metadata, preprocessing=Preprocessing(crop_pct=1.0))
     logits = np.load(ROOT / "tests/golden/van_b0_untrained.npz")["224x224/logits"].astype(np.float64)
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
