@@ -38,26 +38,29 @@ def parity(dry_run):
 
 def _logits(model, x, use_cuda):
     model.eval()
-    expected = _on_cpu(lambda: model(jt.array(x)).numpy())
-    found = {"plain float32": _row(_on(use_cuda, lambda: model(jt.array(x)).numpy()), expected, INFERENCE["float32"])}
+    expected = on_cpu(lambda: model(jt.array(x)).numpy())
+    found = {"plain float32": _row(on(use_cuda, lambda: model(jt.array(x)).numpy()), expected, INFERENCE["float32"])}
     for dtype, allowed in INFERENCE.items():
-        found[f"folded {dtype}"] = _row(_on(use_cuda, lambda dtype=dtype: _folded(model, x, dtype)), expected, allowed)
+        found[f"folded {dtype}"] = _row(
+            on(use_cuda, lambda dtype=dtype: folded(model, dtype)(jt.array(x)).numpy()), expected, allowed
+        )
     return _told(found)
 
 
-def _folded(model, x, dtype):
+def folded(model, dtype):
+    """The folded network on the GPU, and nothing in its place."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the plain network in its place would be a failure here
         network = optimize_for_inference(model, dtype)
     assert type(network) is GPUInferenceVAN
-    return network(jt.array(x)).numpy()
+    return network
 
 
 def _gradients(model, x, use_cuda):
-    expected = _on_cpu(lambda: _training_step(model, x, "float32"))
+    expected = on_cpu(lambda: _training_step(model, x, "float32"))
     found = {}
     for dtype, allowed in GRADIENTS.items():
-        ours = _on(use_cuda, lambda dtype=dtype: _training_step(model, x, dtype))
+        ours = on(use_cuda, lambda dtype=dtype: _training_step(model, x, dtype))
         rows = {name: _row(ours[name], value, allowed, norm=True) for name, value in expected.items()}
         name = max(rows, key=lambda name: rows[name]["error"])
         found[f"gradients {dtype}"] = {**rows[name], "worst": name}
@@ -135,11 +138,11 @@ def _train(output, given):
     return {"losses": losses, "skipped": skipped, "weights": weights}
 
 
-def draw_pictures(folder: Path, each: int, size: int) -> None:
+def draw_pictures(folder: Path, each: int, size: int, names=("along", "across")) -> None:
     """train/ and val/ of two classes that a glance tells apart: stripes along and across, of random colours and widths."""
     rng = np.random.RandomState(0)
     for part, count in (("train", each), ("val", 2)):
-        for axis, name in enumerate(("along", "across")):
+        for axis, name in enumerate(names):
             (folder / part / name).mkdir(parents=True)
             for i in range(count):
                 wave = np.sin(np.arange(size) * rng.uniform(0.5, 1.5) + rng.uniform(0, 6))
@@ -149,12 +152,12 @@ def draw_pictures(folder: Path, each: int, size: int) -> None:
                 Image.fromarray(stripes.astype(np.uint8)).save(folder / part / name / f"{i}.png")
 
 
-def _on(use_cuda, function):
+def on(use_cuda, function):
     with jt.flag_scope(use_cuda=use_cuda):
         return function()
 
 
-def _on_cpu(function):
+def on_cpu(function):
     """On the CPU, whatever stands in for the GPU."""
     with cuda.emulated(None):
-        return _on(0, function)
+        return on(0, function)

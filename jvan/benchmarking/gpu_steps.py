@@ -18,8 +18,9 @@ from jittor import nn
 from ..ops.cuda import run as cuda
 from ..ops.cuda import verify
 from ..ops.cuda.operators import TILE, groups_of
+from .gpu_accuracy import accuracy, learning
 from .gpu_benchmark import benchmark
-from .gpu_parity import parity, training
+from .gpu_parity import on, parity, training
 
 TYPES = (
     ("float32", "float32"),
@@ -65,7 +66,7 @@ def jittor(dry_run):
     errors = {}
     for name, case in cases.items():
         try:
-            expected, ours = (_on(use_cuda, lambda case=case: case().numpy()) for use_cuda in (0, int(not dry_run)))
+            expected, ours = (on(use_cuda, lambda case=case: case().numpy()) for use_cuda in (0, int(not dry_run)))
             errors[name] = float(np.abs(ours - expected).max() / np.abs(expected).max())
         except RuntimeError as error:
             errors[name] = str(error).strip().splitlines()[-1]
@@ -181,9 +182,7 @@ def _seconds_of(call, dry_run, repeat=20):
     return max(statistics.median((run(repeat) - run(2)) / (repeat - 2) for _ in range(5)), 1e-9)
 
 
-def _on(use_cuda, function):
-    with jt.flag_scope(use_cuda=use_cuda):
-        return function()
-
-
-STEPS = {step.__name__: step for step in (environment, jittor, kernels, parity, training, bandwidth, benchmark)}
+STEPS = {
+    step.__name__: step
+    for step in (environment, jittor, kernels, parity, training, accuracy, learning, bandwidth, benchmark)
+}

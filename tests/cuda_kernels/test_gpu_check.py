@@ -18,14 +18,22 @@ def out(emulator, tmp_path, monkeypatch):
 
 
 def test_dry_run(out, capfd):
-    status = gpu_check.main(["--dry-run", "--limit", "900", "--out", str(out), "--steps", "kernels", "bandwidth"])
+    steps = ["kernels", "accuracy", "learning", "bandwidth"]
+    status = gpu_check.main(["--dry-run", "--limit", "900", "--out", str(out), "--steps", *steps])
     printed = capfd.readouterr().out
     assert status == 0, printed
-    assert [f"{step}: ok" in printed for step in ("kernels", "bandwidth")] == [True] * 2
+    assert [f"{step}: ok" in printed for step in steps] == [True] * 4
     found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
     assert {row["family"] for row in found["kernels"]["rows"]} >= {"depthwise", "batch_norm", "patches"}
     assert found["kernels"]["worst"] <= 1
+    assert all(found["accuracy"]["answers"][dtype]["of"] == 4 for dtype in ("cpu", "float32", "float16", "bfloat16"))
+    assert len(found["learning"]["top1"]) == 3
     assert {row["kernel"] for row in found["bandwidth"]["rows"]} == {"depthwise", "depthwise_weights"}
+
+
+def test_steps_without_their_data_are_left_out(tmp_path, capsys):
+    assert gpu_check.main(["--out", str(tmp_path), "--steps", "accuracy", "learning"]) == 0
+    assert capsys.readouterr().out == "accuracy: left out: no --data\nlearning: left out: no --data\n"
 
 
 def test_a_step_that_fails_does_not_end_the_run(out, capfd, monkeypatch):
