@@ -8,7 +8,7 @@ from jittor import nn
 from ._half import in_float32
 from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
-from .depthwise import convolve, depthwise_ref, weight_gradients
+from .depthwise import convolve_pair, depthwise_ref, pair_gradients
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
@@ -56,10 +56,10 @@ class _Attention(jt.Function):
         self, x, gamma, beta, w1, b1, w_local, b_local, w_remote, b_remote, w2, b2, w3, b3, scale,
         keep, mean, rstd, dilation, constant, recompute,
     ):  # fmt: skip
-        self.dilation, self.constant, self.recompute = dilation, constant, recompute
+        self.constant, self.recompute = constant, recompute
         self.norm = mean, rstd, gamma, beta
         self.x = x
-        self.depthwise = w_local, b_local, w_remote, b_remote
+        self.depthwise = (w_local, b_local), (w_remote, b_remote), dilation
         self.products = w1, b1, w2, b2, w3, b3, scale, keep
         maps = self._maps(after=x)
         _, u, _, a = maps
@@ -76,12 +76,10 @@ class _Attention(jt.Function):
         Without it Jittor, which runs whatever it can, would make all blocks' maps again at once.
         """
         w1, b1, *_ = self.products
-        w_local, b_local, w_remote, b_remote = self.depthwise
         source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
         inputs = [self.x, *self.norm, w1, b1, after]
         p, u = run_kernel("pointwise_attention.h", source, inputs, [self.x.shape] * 2)
-        a_local = convolve(u, w_local, b_local, 1, reverse=False)
-        return p, u, a_local, convolve(a_local, w_remote, b_remote, self.dilation, reverse=False)
+        return p, u, *convolve_pair(u, *self.depthwise)
 
     def grad(self, dout):
         x = self.x
@@ -89,7 +87,6 @@ class _Attention(jt.Function):
         p, u, a_local, a, *gate = maps or self._maps(after=dout)
         if self.recompute:
             self.x = None
-        w_local, b_local, w_remote, b_remote = self.depthwise
         w1, b1, w2, b2, w3, b3, scale, keep = self.products
         da, du_gate, *products = run_kernel(
             "pointwise_attention.h",
@@ -97,10 +94,7 @@ class _Attention(jt.Function):
             [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep, *gate],
             [x.shape, x.shape, w2.shape, b2.shape, w3.shape, b3.shape, scale.shape],
         )
-        remote = weight_gradients(a_local, w_remote, b_remote, da, self.dilation)
-        da_local = convolve(da, w_remote, b_remote, self.dilation, reverse=True)
-        local = weight_gradients(u, w_local, b_local, da_local, 1)
-        du = convolve(da_local, w_local, b_local, 1, reverse=True)
+        du, *depthwise = pair_gradients(u, a_local, da, *self.depthwise)
         dnormal, dw1, db1, sums = run_kernel(
             "pointwise_attention.h",
             f"jvan::attention_in_backward({_MAP}, {_pointers(12)}, {_pointers(4, 'out')});",
@@ -109,7 +103,7 @@ class _Attention(jt.Function):
         )
         mean, rstd, gamma, _ = self.norm
         dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
-        return (dx, sums[1], sums[0], dw1, db1, *local, *remote, *products, *[None] * 6)
+        return (dx, sums[1], sums[0], dw1, db1, *depthwise, *products, *[None] * 6)
 
 
 def _pointers(count, kind="in"):

@@ -1,4 +1,4 @@
-"""Depthwise convolution on channels-last maps: stride 1, and padding that keeps the map's size."""
+"""Depthwise convolutions on channels-last maps, one or large-kernel attention's two: stride 1, padding that keeps the map's size."""
 
 from __future__ import annotations
 
@@ -65,3 +65,21 @@ def weight_gradients(x, weight, bias, dy, dilation):
     source = f"jvan::depthwise_batch_gradients({_SHAPE}, in0_p, in2_p, out0_p, out1_p);"
     shapes = [weight.shape, bias.shape]
     return run_kernel("depthwise_backward.h", source, [x, weight, dy], shapes, {"dilation": dilation})
+
+
+_PAIR = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, {local}_shape2, {remote}_shape2, dilation"
+
+
+def convolve_pair(u, local, remote, dilation):
+    """Two convolutions, one after the other: local and remote, the second dilated, are weight and bias -> outputs of both."""
+    source = f"jvan::depthwise_pair({_PAIR.format(local='in1', remote='in3')}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p);"
+    return run_kernel("depthwise_pair.h", source, [u, *local, *remote], [u.shape] * 2, {"dilation": dilation})
+
+
+def pair_gradients(u, a_local, da, local, remote, dilation):
+    """From the input, the output between and the gradient of the last -> gradients of u, local (two) and remote (two)."""
+    sizes = _PAIR.format(local="in3", remote="in4")
+    pointers = "in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p"
+    source = f"jvan::depthwise_pair_backward({sizes}, {pointers});"
+    shapes = [v.shape for v in (u, *local, *remote)]
+    return run_kernel("depthwise_pair.h", source, [u, a_local, da, local[0], remote[0]], shapes, {"dilation": dilation})

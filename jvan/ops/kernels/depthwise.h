@@ -1,16 +1,12 @@
-// Depthwise convolution of channels-last maps (H, W, C), stride 1.
+// Depthwise convolution of a slice of a map: one vector of channels, pixel after pixel (H, W, LANES), stride 1.
 //
-// A tile of adjacent output pixels times one vector of channels stays in registers; a row of taps is loaded once for
-// the tile, an input vector once for all the taps that meet it. With a dilation d, "adjacent" means adjacent among the
-// columns of one residue modulo d, so that loads are shared as without one. Input pixels past the border are skipped,
-// with one test for up to a whole row of taps. Where C is no multiple of the vector, the last block of channels
-// overlaps the one before it and computes the same numbers again.
+// A tile of adjacent output pixels stays in registers; a row of taps is loaded once for the tile, an input vector once for
+// all the taps that meet it. With a dilation d, "adjacent" means adjacent among the columns of one residue modulo d, so
+// that loads are shared as without one. Input pixels past the border are skipped, with one test for up to a whole row of
+// taps.
 #pragma once
 
-# include "vector.h"
-
-#include <algorithm>
-#include <vector>
+# include "slice.h"
 
 namespace jvan {
 namespace {
@@ -33,14 +29,16 @@ struct TapRows {
 // padding: how far the first tap lies above and to the left of the output pixel. spans: of any row; tap_rows: of each.
 // They are tables because on small maps the divisions would cost more than the products.
 struct DepthwiseMap {
-    int64_t height, width, chans, size, dilation, padding;
+    int64_t height, width, size, dilation, padding;
     std::vector<Span> spans;
     std::vector<TapRows> tap_rows;
 
-    int64_t pixels() const { return height * width; }
     int64_t taps() const { return size * size; }
-    int64_t blocks() const { return (chans + LANES - 1) / LANES; }
-    int64_t first_chan(int64_t block) const { return std::max<int64_t>(std::min(block * LANES, chans - LANES), 0); }
+    int64_t line() const { return width * LANES; }
+    // The rows of the input under `rows` of the output.
+    RowRange under(RowRange rows) const {
+        return {std::max<int64_t>(0, rows.begin - padding), std::min(height, rows.end + dilation * (size - 1) - padding)};
+    }
 };
 
 inline int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
@@ -71,26 +69,20 @@ inline void find_tap_rows(DepthwiseMap& map) {
 }
 
 // The map that keeps its size; of its input's gradient where `mirrored`, with the taps reversed.
-inline DepthwiseMap depthwise_map(int64_t height, int64_t width, int64_t chans, int64_t size, int64_t dilation,
-                                  bool mirrored = false) {
+inline DepthwiseMap depthwise_map(int64_t height, int64_t width, int64_t size, int64_t dilation, bool mirrored = false) {
     const int64_t reach = dilation * (size - 1), padding = reach / 2;
-    DepthwiseMap map = {height, width, chans, size, dilation, mirrored ? reach - padding : padding, {}, {}};
+    DepthwiseMap map = {height, width, size, dilation, mirrored ? reach - padding : padding, {}, {}};
     find_spans(map);
     find_tap_rows(map);
     return map;
 }
 
-inline int64_t packed_floats(const DepthwiseMap& map) { return map.blocks() * map.taps() * LANES; }
-
-// One block of the weights (C, 1, K, K), of which `packed` (blocks, K·K, LANES) keeps together what a tile reads.
-inline void pack_block(const DepthwiseMap& map, const float* weight, bool reversed, int64_t block, float* packed) {
-    const int64_t taps = map.taps(), lanes = std::min<int64_t>(LANES, map.chans);
-    weight += map.first_chan(block) * taps;
-    packed += block * taps * LANES;
+// The taps of a slice, of weights (C, 1, K, K), as (K·K, LANES): what a tile reads lies together. Zeros past the last channel.
+inline void pack_taps(const float* weight, int64_t taps, const Slice& slice, bool reversed, float* packed) {
+    weight += slice.chan * taps;
     for (int64_t tap = 0; tap < taps; tap++) {
         const float* from = weight + (reversed ? taps - 1 - tap : tap);
-        float* to = packed + tap * LANES;
-        for (int64_t lane = 0; lane < LANES; lane++) to[lane] = lane < lanes ? from[lane * taps] : 0.0f;
+        for (int lane = 0; lane < LANES; lane++) *packed++ = lane < slice.lanes ? from[lane * taps] : 0.0f;
     }
 }
 
@@ -106,14 +98,11 @@ JVAN_INLINE unsigned live_positions(int64_t low, int64_t high) {
     return live_bits(low, high, TILE + TAPS - 1);
 }
 
-// Writes a tile's results: epilogue(vec, offset into y, channel, lanes) -> vec.
-template <class Epilogue>
-JVAN_INLINE void store_tile(const vec (&sums)[TILE], int count, float* y, int64_t at, int64_t step, int64_t chan,
-                            Epilogue epilogue) {
+JVAN_INLINE void store_tile(const vec (&sums)[TILE], int count, float* y, int64_t step) {
 #pragma GCC unroll 16
     for (int t = 0; t < TILE; t++) {
         if (t >= count) break;
-        store(y + at + t * step, epilogue(sums[t], at + t * step, chan, LANES));
+        store(y + t * step, sums[t]);
     }
 }
 
@@ -137,32 +126,30 @@ JVAN_INLINE void add_row_of_taps(const float* x, int64_t step, const float* pack
     }
 }
 
-template <int TAPS, class Epilogue>
-void depthwise_block(const DepthwiseMap& map, const float* x, const float* packed, vec bias, int64_t chan, int64_t row0,
-                     int64_t row1, float* y, Epilogue epilogue) {
-    const int64_t d = map.dilation, step = d * map.chans, line = map.width * map.chans;
+template <int TAPS>
+void convolve_rows(const DepthwiseMap& map, const float* x, const float* packed, vec bias, RowRange rows, float* y) {
+    const int64_t d = map.dilation, step = d * LANES;
     // Rows of one residue follow one another: all but one of the input rows are still in cache.
-    for (int64_t start = row0; start < std::min(row0 + d, row1); start++)
-        for (int64_t row = start; row < row1; row += d)
+    for (int64_t start = rows.begin; start < std::min(rows.begin + d, rows.end); start++)
+        for (int64_t row = start; row < rows.end; row += d)
             for (const Span& span : map.spans) {
-                const float* from = x + (row - map.padding) * line + span.source * map.chans + chan;
+                const float* from = x + (row - map.padding) * map.line() + span.source * LANES;
                 vec sums[TILE];
 #pragma GCC unroll 16
                 for (int t = 0; t < TILE; t++) sums[t] = bias;
                 for (int64_t i = map.tap_rows[row].first; i < map.tap_rows[row].last; i++)
-                    add_row_of_taps<TAPS>(from + i * d * line, step, packed + i * map.size * LANES, map.size, span,
-                                          sums);
-                store_tile(sums, span.count, y, row * line + span.from * map.chans + chan, step, chan, epilogue);
+                    add_row_of_taps<TAPS>(from + i * d * map.line(), step, packed + i * map.size * LANES, map.size, span, sums);
+                store_tile(sums, span.count, y + row * map.line() + span.from * LANES, step);
             }
 }
 
 // Adds one input row to the three output rows around it, whose sums move up one place with each row.
-JVAN_INLINE void add_to_three_rows(const float* x, int64_t step, const vec (&taps)[9], unsigned live,
-                                   vec (&above)[TILE], vec (&here)[TILE], vec (&below)[TILE]) {
+JVAN_INLINE void add_to_three_rows(const float* x, const vec (&taps)[9], unsigned live, vec (&above)[TILE],
+                                   vec (&here)[TILE], vec (&below)[TILE]) {
 #pragma GCC unroll 16
     for (int p = 0; p < TILE + 2; p++) {
         if (!(live >> p & 1)) continue;
-        const vec value = load(x + p * step);
+        const vec value = load(x + p * LANES);
 #pragma GCC unroll 4
         for (int k = 0; k < 3; k++) {
             if (p - k < 0 || p - k >= TILE) continue;
@@ -173,79 +160,34 @@ JVAN_INLINE void add_to_three_rows(const float* x, int64_t step, const vec (&tap
     }
 }
 
-// 3×3 without dilation: with all nine taps and three rows of sums in registers each input vector is loaded once, which
-// spares the caches: in them, pixels whose distance is a power of two displace each other.
-template <class Epilogue>
-JVAN_INLINE void tile_3x3(const DepthwiseMap& map, const float* x, const float* packed, vec bias, int64_t chan,
-                          const Span& span, int64_t row0, int64_t row1, float* y, Epilogue epilogue) {
-    const int64_t step = map.chans, line = map.width * map.chans;
+// 3×3 without dilation: with all nine taps and three rows of sums in registers each input vector is loaded once.
+inline void convolve_span_3x3(const DepthwiseMap& map, const float* x, const float* packed, vec bias, const Span& span,
+                              RowRange rows, float* y) {
     const unsigned live = live_positions<3>(span.low, span.high);
     vec taps[9], above[TILE], here[TILE], below[TILE];
 #pragma GCC unroll 16
     for (int k = 0; k < 9; k++) taps[k] = load(packed + k * LANES);
 #pragma GCC unroll 16
     for (int t = 0; t < TILE; t++) above[t] = here[t] = bias;
-    for (int64_t row = row0 - 1; row <= row1; row++) {
+    for (int64_t row = rows.begin - 1; row <= rows.end; row++) {
 #pragma GCC unroll 16
         for (int t = 0; t < TILE; t++) below[t] = bias;
-        if (row >= 0 && row < map.height)
-            add_to_three_rows(x + row * line + span.source * step + chan, step, taps, live, above, here, below);
-        if (row > row0)
-            store_tile(above, span.count, y, (row - 1) * line + span.from * step + chan, step, chan, epilogue);
+        if (row >= 0 && row < map.height) add_to_three_rows(x + row * map.line() + span.source * LANES, taps, live, above, here, below);
+        if (row > rows.begin) store_tile(above, span.count, y + (row - 1) * map.line() + span.from * LANES, LANES);
 #pragma GCC unroll 16
         for (int t = 0; t < TILE; t++) above[t] = here[t], here[t] = below[t];
     }
 }
 
-// Fewer channels than lanes: pixels are widened to a vector in scratch memory, and narrowed after.
-template <class Epilogue>
-void depthwise_narrow(const DepthwiseMap& map, const float* x, const float* packed, const float* bias, int64_t row0,
-                      int64_t row1, float* y, Epilogue epilogue) {
-    static thread_local std::vector<float> scratch;
-    const int64_t reach = map.dilation * (map.size - 1), lanes = map.chans, line = map.width * LANES;
-    const int64_t top = std::max<int64_t>(0, row0 - map.padding);
-    const int64_t end = std::min(map.height, row1 + reach - map.padding);
-    scratch.resize((end - top + row1 - row0) * line);
-    float *wide = scratch.data(), *result = wide + (end - top) * line;
-    for (int64_t i = 0; i < (end - top) * map.width; i++)
-        store(wide + i * LANES, load_tail(x + (top * map.width + i) * lanes, lanes));
-    DepthwiseMap widened = map;
-    widened.chans = LANES;
-    auto as_it_is = [](vec value, int64_t, int64_t, int) { return value; };
-    depthwise_block<1>(widened, wide - top * line, packed, bias ? load_tail(bias, lanes) : vec{}, 0, row0, row1,
-                       result - row0 * line, as_it_is);
-    for (int64_t i = row0 * map.width; i < row1 * map.width; i++) {
-        const vec value = load(result - row0 * line + i * LANES);
-        store_tail(y + i * lanes, epilogue(value, i * lanes, 0, lanes), lanes);
+// Rows of the output, with the slice's taps and its bias. x and y are where row 0 of the map lies or would lie: only the
+// rows under `rows` are read, only `rows` are written.
+inline void convolve(const DepthwiseMap& map, const float* x, const float* packed, vec bias, RowRange rows, float* y) {
+    if (map.size == 3 && map.dilation == 1) {
+        for (const Span& span : map.spans) convolve_span_3x3(map, x, packed, bias, span, rows, y);
+        return;
     }
-}
-
-// Output rows [row0, row1) of the blocks [block0, block1). x and y are where row 0 of the map lies or would lie: only
-// the rows that the output rows need are read, only those are written. bias may be null. The epilogue, called as
-// epilogue(vec, offset into y, channel, lanes) -> vec, can be called twice for a pixel's channel: y is not to be one of
-// its inputs.
-template <class Epilogue>
-void depthwise_blocks(const DepthwiseMap& map, const float* x, const float* packed, const float* bias, int64_t row0,
-                      int64_t row1, int64_t block0, int64_t block1, float* y, Epilogue epilogue) {
-    if (map.chans < LANES) return depthwise_narrow(map, x, packed, bias, row0, row1, y, epilogue);
-    auto for_each_block = [&](auto compute) {
-        for (int64_t block = block0; block < block1; block++) {
-            const int64_t chan = map.first_chan(block);
-            compute(packed + block * map.taps() * LANES, bias ? load(bias + chan) : vec{}, chan);
-        }
-    };
-    if (map.size == 3 && map.dilation == 1)
-        for (const Span& span : map.spans)
-            for_each_block([&](const float* taps, vec start, int64_t chan) {
-                tile_3x3(map, x, taps, start, chan, span, row0, row1, y, epilogue);
-            });
-    else
-        for_each_block([&](const float* taps, vec start, int64_t chan) {
-            auto compute = map.size == 5 ? depthwise_block<5, Epilogue>
-                         : map.size == 7 ? depthwise_block<7, Epilogue>
-                                         : depthwise_block<1, Epilogue>;
-            compute(map, x, taps, start, chan, row0, row1, y, epilogue);
-        });
+    auto by_taps = map.size == 5 ? convolve_rows<5> : map.size == 7 ? convolve_rows<7> : convolve_rows<1>;
+    by_taps(map, x, packed, bias, rows, y);
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
 // The gradients of a depthwise convolution's weights and bias, in one pass over x and the gradient dy of the output.
 //
 // Sums of some rows of taps stay in registers while tiles of dy meet the input positions around them (see
-// depthwise.h). Pictures and strips of rows are dealt out in a fixed way, each strip is summed by itself, and the
-// threads' sums are added in order: the same number of threads gives the same bits. The input's gradient is
-// depthwise_batch with `reversed`.
+// depthwise.h). Slices are dealt out in a fixed way, every 28 rows of one are summed by themselves, and the threads' sums
+// are added in order: the same number of threads gives the same bits. The input's gradient is depthwise_batch with
+// `reversed`.
 #pragma once
 
-# include "depthwise_op.h"
+# include "depthwise.h"
 
 namespace jvan {
 namespace {
@@ -43,19 +43,19 @@ JVAN_INLINE void correlate_tile(const float* x, int64_t row_step, int64_t step, 
 
 // Rows row0, row0 + dilation, … below row1 against the taps (tap_row … tap_row + ROWS, tap … tap + TAPS).
 template <int TAPS, int ROWS>
-JVAN_INLINE void correlate_rows(const DepthwiseMap& map, const float* x, const float* dy, int64_t chan, int64_t row0,
-                                int64_t row1, int64_t tap_row, int64_t tap, float* total) {
-    const int64_t d = map.dilation, step = d * map.chans, line = map.width * map.chans;
+JVAN_INLINE void correlate_rows(const DepthwiseMap& map, const float* x, const float* dy, int64_t row0, int64_t row1,
+                                int64_t tap_row, int64_t tap, float* total) {
+    const int64_t d = map.dilation, step = d * LANES, line = map.line();
     vec sums[ROWS][TAPS] = {};
     for (int64_t row = row0; row < row1; row += d) {
         const TapRows& on_map = map.tap_rows[row];
         const unsigned rows = live_bits(on_map.first - tap_row, on_map.last - tap_row, ROWS);
         if (!rows) continue;
-        const float* from = x + (row - map.padding + tap_row * d) * line + tap * step + chan;
+        const float* from = x + (row - map.padding + tap_row * d) * line + tap * step;
         for (const Span& span : map.spans)
-            correlate_tile<TAPS, ROWS>(from + span.source * map.chans, d * line, step, rows,
+            correlate_tile<TAPS, ROWS>(from + span.source * LANES, d * line, step, rows,
                                        live_positions<TAPS>(span.low - tap, span.high - tap),
-                                       dy + row * line + span.from * map.chans + chan, span.count, sums);
+                                       dy + row * line + span.from * LANES, span.count, sums);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++)
@@ -64,73 +64,41 @@ JVAN_INLINE void correlate_rows(const DepthwiseMap& map, const float* x, const f
             if (tap_row + r < map.size) add_to(total, (tap_row + r) * map.size + tap + k, sums[r][k]);
 }
 
-JVAN_INLINE vec sum_rows(const DepthwiseMap& map, const float* dy, int64_t chan, int64_t row0, int64_t row1) {
-    vec sum = {};
-    for (int64_t row = row0; row < row1; row += map.dilation) {
-        const float* from = dy + row * map.width * map.chans + chan;
-        for (int64_t column = 0; column < map.width; column++) sum += load(from + column * map.chans);
-    }
-    return sum;
-}
-
-// totals (for each block K·K + 1 vectors: the taps' sums, then the bias's) += rows [row0, row1) of one picture.
+// totals (K·K + 1 vectors: the taps' sums, then the bias's) += those over `rows` of dy.
 template <int TAPS>
-void correlate_strip(const DepthwiseMap& map, const float* x, const float* dy, int64_t block0, int64_t block1,
-                     int64_t row0, int64_t row1, float* totals) {
-    constexpr int rows = rows_in_registers(TAPS);
+void correlate_by_taps(const DepthwiseMap& map, const float* x, const float* dy, RowRange rows, float* totals) {
+    constexpr int together = rows_in_registers(TAPS);
     // About 100 pixels at a time: they and the rows around them stay in the first-level cache for all taps.
     const int64_t d = map.dilation, chunk = std::max<int64_t>(1, 100 / map.width) * d;
-    for (int64_t start = row0; start < std::min(row0 + d, row1); start++)
-        for (int64_t row = start; row < row1; row += chunk) {
-            const int64_t end = std::min(row + chunk, row1);
-            for (int64_t block = block0; block < block1; block++) {
-                const int64_t chan = map.first_chan(block);
-                float* total = totals + (block - block0) * (map.taps() + 1) * LANES;
-                for (int64_t tap_row = 0; tap_row < map.size; tap_row += rows)
-                    for (int64_t tap = 0; tap < map.size; tap += TAPS)
-                        correlate_rows<TAPS, rows>(map, x, dy, chan, row, end, tap_row, tap, total);
-                add_to(total, map.taps(), sum_rows(map, dy, chan, row, end));
-            }
-        }
+    for (int64_t start = rows.begin; start < std::min(rows.begin + d, rows.end); start++)
+        for (int64_t row = start; row < rows.end; row += chunk)
+            for (int64_t tap_row = 0; tap_row < map.size; tap_row += together)
+                for (int64_t tap = 0; tap < map.size; tap += TAPS)
+                    correlate_rows<TAPS, together>(map, x, dy, row, std::min(row + chunk, rows.end), tap_row, tap, totals);
+    vec bias = {};
+    for (int64_t at = rows.begin * map.line(); at < rows.end * map.line(); at += LANES) bias += load(dy + at);
+    add_to(totals, map.taps(), bias);
 }
 
-// The rows of x and dy that a strip needs, widened to LANES channels: for maps that have fewer.
-inline void correlate_narrow(const DepthwiseMap& map, const float* x, const float* dy, int64_t row0, int64_t row1,
-                             float* total) {
-    static thread_local std::vector<float> scratch;
-    const int64_t reach = map.dilation * (map.size - 1), line = map.width * LANES;
-    const int64_t top = std::max<int64_t>(0, row0 - map.padding);
-    const int64_t end = std::min(map.height, row1 + reach - map.padding);
-    scratch.resize((end - top + row1 - row0) * line);
-    float *wide = scratch.data(), *gradient = wide + (end - top) * line;
-    for (int64_t i = 0; i < (end - top) * map.width; i++)
-        store(wide + i * LANES, load_tail(x + (top * map.width + i) * map.chans, map.chans));
-    for (int64_t i = 0; i < (row1 - row0) * map.width; i++)
-        store(gradient + i * LANES, load_tail(dy + (row0 * map.width + i) * map.chans, map.chans));
-    DepthwiseMap widened = map;
-    widened.chans = LANES;
-    correlate_strip<1>(widened, wide - top * line, gradient - row0 * line, 0, 1, row0, row1, total);
-}
-
-JVAN_INLINE void load_row(const float* from, int64_t step, int count, vec (&row)[TILE]) {
+JVAN_INLINE void load_row(const float* from, int count, vec (&row)[TILE]) {
 #pragma GCC unroll 16
-    for (int t = 0; t < TILE; t++) row[t] = t < count ? load(from + t * step) : vec{};
+    for (int t = 0; t < TILE; t++) row[t] = t < count ? load(from + t * LANES) : vec{};
 }
 
 // 3×3 without dilation: nine sums, and three rows of dy that move up one place with each row, so that x and dy are
 // loaded once.
-JVAN_INLINE void correlate_span_3x3(const DepthwiseMap& map, const float* x, const float* dy, const Span& span,
-                                    int64_t row0, int64_t row1, float* total) {
-    const int64_t step = map.chans, line = map.width * map.chans;
+inline void correlate_span_3x3(const DepthwiseMap& map, const float* x, const float* dy, const Span& span, RowRange rows,
+                               float* total) {
+    const int64_t line = map.line();
     const unsigned live = live_positions<3>(span.low, span.high);
-    x += span.source * step, dy += span.from * step;
+    x += span.source * LANES, dy += span.from * LANES;
     vec sums[9] = {}, bias = {}, above[TILE] = {}, here[TILE] = {}, below[TILE];
-    for (int64_t row = row0 - 1; row <= row1; row++) {
-        load_row(dy + (row + 1) * line, step, row + 1 < row1 ? span.count : 0, below);
+    for (int64_t row = rows.begin - 1; row <= rows.end; row++) {
+        load_row(dy + (row + 1) * line, row + 1 < rows.end ? span.count : 0, below);
 #pragma GCC unroll 16
         for (int p = 0; p < TILE + 2; p++) {
             if (!(live >> p & 1) || row < 0 || row >= map.height) continue;
-            const vec value = load(x + row * line + p * step);
+            const vec value = load(x + row * line + p * LANES);
 #pragma GCC unroll 4
             for (int k = 0; k < 3; k++) {
                 if (p - k < 0 || p - k >= TILE) continue;
@@ -147,67 +115,73 @@ JVAN_INLINE void correlate_span_3x3(const DepthwiseMap& map, const float* x, con
     add_to(total, 9, bias);
 }
 
-inline void correlate_strip_3x3(const DepthwiseMap& map, const float* x, const float* dy, int64_t block0,
-                                int64_t block1, int64_t row0, int64_t row1, float* totals) {
-    for (const Span& span : map.spans)
-        for (int64_t block = block0; block < block1; block++) {
-            const int64_t chan = map.first_chan(block);
-            correlate_span_3x3(map, x + chan, dy + chan, span, row0, row1, totals + (block - block0) * 10 * LANES);
-        }
-}
-
-inline void correlate(const DepthwiseMap& map, const float* x, const float* dy, int64_t block0, int64_t block1,
-                      int64_t row0, int64_t row1, float* totals) {
-    if (map.chans < LANES) return correlate_narrow(map, x, dy, row0, row1, totals);
-    auto strip = map.size == 3 && map.dilation == 1 ? correlate_strip_3x3
-               : map.size == 3 ? correlate_strip<3>
-               : map.size == 5 ? correlate_strip<5>
-               : map.size == 7 ? correlate_strip<7>
-                               : correlate_strip<1>;
-    strip(map, x, dy, block0, block1, row0, row1, totals);
-}
-
-// Adds the parts (splits, blocks, K·K + 1) in order and writes block `block` of weight (C, 1, K, K) and bias (C).
-inline void add_parts(const DepthwiseMap& map, const float* parts, int64_t splits, int64_t block, float* weight,
-                      float* bias) {
-    const int64_t taps = map.taps(), first = map.first_chan(block), lanes = std::min<int64_t>(LANES, map.chans);
-    for (int64_t tap = 0; tap <= taps; tap++) {
-        vec sum = {};
-        for (int64_t split = 0; split < splits; split++) 
-            sum += load(parts + ((split * map.blocks() + block) * (taps + 1) + tap) * LANES);
-        for (int64_t lane = 0; lane < lanes; lane++)
-            (tap < taps ? weight[(first + lane) * taps + tap] : bias[first + lane]) = sum[lane];
+inline void correlate_strip(const DepthwiseMap& map, const float* x, const float* dy, RowRange rows, float* totals) {
+    if (map.size == 3 && map.dilation == 1) {
+        for (const Span& span : map.spans) correlate_span_3x3(map, x, dy, span, rows, totals);
+        return;
     }
+    auto by_taps = map.size == 3 ? correlate_by_taps<3>
+                 : map.size == 5 ? correlate_by_taps<5>
+                 : map.size == 7 ? correlate_by_taps<7>
+                                 : correlate_by_taps<1>;
+    by_taps(map, x, dy, rows, totals);
 }
+
+// A thread's sums for each block of channels; all threads' become the gradients.
+struct TapSums {
+    const Slices& all;
+    const DepthwiseMap& map;
+    float *totals, *strip;
+
+    static int64_t entries(const DepthwiseMap& map) { return (map.taps() + 1) * LANES; }
+    TapSums(const Slices& all, const DepthwiseMap& map, Scratch& own, int slot) : all(all), map(map) {
+        totals = own.zeros(slot, all.blocks() * entries(map)), strip = own.get(slot + 1, entries(map));
+    }
+    // Rows of a slice, x and dy from where row 0 lies or would lie.
+    void add(const float* x, const float* dy, int64_t block, RowRange rows) const {
+        float* total = totals + block * entries(map);
+        evenly(rows.count(), 28, [&](int64_t begin, int count) {
+            std::fill(strip, strip + entries(map), 0.0f);
+            correlate_strip(map, x, dy, {rows.begin + begin, rows.begin + begin + count}, strip);
+            for (int64_t i = 0; i < entries(map); i++) total[i] += strip[i];
+        });
+    }
+    // Called by all threads: weight (C, 1, K, K) and bias (C).
+    void sum(Partial& part, float* weight, float* bias) const {
+        part.is(totals);
+        const int threads = omp_get_num_threads();
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t block = 0; block < all.blocks(); block++) {
+            const Slice slice = all.of_block(block);
+            for (int64_t tap = 0; tap <= map.taps(); tap++) {
+                vec sum = {};
+                for (int t = 0; t < threads; t++) sum += load(part.parts[t] + block * entries(map) + tap * LANES);
+                for (int lane = 0; lane < slice.lanes; lane++)
+                    (tap < map.taps() ? weight[(slice.chan + lane) * map.taps() + tap] : bias[slice.chan + lane]) = sum[lane];
+            }
+        }
+    }
+};
 
 // x, dy: (N, H, W, C) -> weight: (C, 1, K, K), bias: (C)
 inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size,
                                       int64_t dilation, const float* x, const float* dy, float* weight, float* bias) {
-    static std::vector<float> parts;  // of vectors: C++14's allocator does not align a vec
-    const DepthwiseMap map = depthwise_map(height, width, chans, size, dilation);
-    const int64_t blocks = map.blocks(), entries = (map.taps() + 1) * LANES, wanted = 4 * omp_get_max_threads();
-    const int64_t together = std::max<int64_t>(1, std::min<int64_t>(4, blocks / wanted));
-    const int64_t groups = (blocks + together - 1) / together, strips = (height + 27) / 28, units = batch * strips;
-    const int64_t splits = std::min(units, (wanted + groups - 1) / groups);
-    parts.assign(splits * blocks * entries, 0.0f);
+    const Slices all(batch, height, width, chans);
+    const DepthwiseMap map = depthwise_map(height, width, size, dilation);
+    Partial part;
 #pragma omp parallel
     {
-        std::vector<float> sums(together * entries);
+        static thread_local Scratch own;
+        const TapSums sums(all, map, own, 0);
 #pragma omp for schedule(static)
-        for (int64_t task = 0; task < splits * groups; task++) {
-            const int64_t split = task / groups, block0 = task % groups * together;
-            const int64_t block1 = std::min(block0 + together, blocks), count = (block1 - block0) * entries;
-            float* part = parts.data() + (split * blocks + block0) * entries;
-            for (int64_t unit = units * split / splits; unit < units * (split + 1) / splits; unit++) {
-                const int64_t image = unit / strips * map.pixels() * chans, strip = unit % strips;
-                std::fill(sums.begin(), sums.end(), 0.0f);
-                correlate(map, x + image, dy + image, block0, block1, height * strip / strips,
-                          height * (strip + 1) / strips, sums.data());
-                for (int64_t i = 0; i < count; i++) part[i] += sums[i];
-            }
+        for (int64_t task = 0; task < all.tasks(); task++) {
+            const Slice slice = all.slice(task);
+            const RowRange rows = all.rows(task), under = map.under(rows);
+            const float* from = all.take(x, slice, under, own.get(2, all.floats(under)));
+            sums.add(from, all.take(dy, slice, rows, own.get(3, all.floats(rows))), all.block(task), rows);
         }
-#pragma omp for schedule(static)
-        for (int64_t block = 0; block < blocks; block++) add_parts(map, parts.data(), splits, block, weight, bias);
+        sums.sum(part, weight, bias);
     }
 }
 

@@ -1,53 +1,51 @@
-// Depthwise convolution of a batch (N, H, W, C): shares the work out among threads.
+// Depthwise convolution of a batch (N, H, W, C): its slices are shared out among threads.
 #pragma once
 
 # include "depthwise.h"
 
-#include <omp.h>
-
 namespace jvan {
 namespace {
 
-// How a batch is cut: `groups` of `blocks` of channels, `strips` of rows, for each picture.
-struct Cut {
-    int64_t batch, groups, strips, blocks;
+// A convolution's taps, packed, and its bias, for each block of channels; `reversed`: for the gradient of its input, which
+// has no bias.
+struct Kernel {
+    DepthwiseMap map;
+    float* taps;
+    const float* bias;
 
-    int64_t tasks() const { return batch * groups * strips; }
+    const float* taps_of(int64_t block) const { return taps + block * map.taps() * LANES; }
+    vec bias_of(const Slice& slice) const { return bias ? load_tail(bias + slice.chan, slice.lanes) : vec{}; }
+    void run(const float* x, int64_t block, const Slice& slice, RowRange rows, float* y) const {
+        convolve(map, x, taps_of(block), bias_of(slice), rows, y);
+    }
 };
 
-// Few channels and rows at a time, so that they stay in the second-level cache, and some tasks for each thread.
-inline Cut cut_depthwise(const DepthwiseMap& map, int64_t batch) {
-    const int64_t wanted = 4 * omp_get_max_threads(), all = map.blocks();
-    const bool wide = map.chans >= LANES;
-    int64_t blocks = map.size == 3 ? 4 : 1;
-    while (blocks > 1 && batch * (all / blocks) < wanted) blocks /= 2;
-    const int64_t groups = wide ? (all + blocks - 1) / blocks : 1;
-    const int64_t few = (map.height + 13) / 14, more = (wanted + batch * groups - 1) / (batch * groups);
-    const int64_t most = std::max<int64_t>(1, map.height / 4);
-    const int64_t strips = std::min(most, map.size == 3 ? std::max(few, more) : more);
-    return {batch, groups, strips, blocks};
+inline Kernel take_kernel(const Slices& all, const float* weight, const float* bias, int64_t size, int64_t dilation,
+                          bool reversed, Scratch& scratch, int slot) {
+    Kernel kernel = {depthwise_map(all.height, all.width, size, dilation, reversed), nullptr, reversed ? nullptr : bias};
+    const int64_t taps = kernel.map.taps();
+    kernel.taps = scratch.get(slot, all.blocks() * taps * LANES);
+#pragma omp parallel for schedule(static)
+    for (int64_t block = 0; block < all.blocks(); block++)
+        pack_taps(weight, taps, all.of_block(block), reversed, kernel.taps + block * taps * LANES);
+    return kernel;
 }
 
-// x, y: (N, H, W, C); weight: (C, 1, K, K); bias: (C) or null. `reversed`: the gradient of the input x from that of y.
+// x, y: (N, H, W, C); weight: (C, 1, K, K); bias: (C). `reversed`: the gradient of the input x from that of y.
 inline void depthwise_batch(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size, int64_t dilation,
                             const float* x, const float* weight, const float* bias, bool reversed, float* y) {
-    static std::vector<float> packed;
-    const DepthwiseMap map = depthwise_map(height, width, chans, size, dilation, reversed);
-    const Cut cut = cut_depthwise(map, batch);
-    packed.resize(packed_floats(map));
-    auto as_it_is = [](vec value, int64_t, int64_t, int) { return value; };
-#pragma omp parallel
-    {
-#pragma omp for schedule(static)
-        for (int64_t block = 0; block < map.blocks(); block++) pack_block(map, weight, reversed, block, packed.data());
-#pragma omp for schedule(static)
-        for (int64_t task = 0; task < cut.tasks(); task++) {
-            const int64_t group = task % cut.groups, strip = task / cut.groups % cut.strips;
-            const int64_t image = task / cut.groups / cut.strips * map.pixels() * chans;
-            depthwise_blocks(map, x + image, packed.data(), bias, height * strip / cut.strips,
-                             height * (strip + 1) / cut.strips, group * cut.blocks,
-                             std::min(map.blocks(), (group + 1) * cut.blocks), y + image, as_it_is);
-        }
+    static Scratch shared;
+    const Slices all(batch, height, width, chans);
+    const Kernel kernel = take_kernel(all, weight, bias, size, dilation, reversed, shared, 0);
+#pragma omp parallel for schedule(static)
+    for (int64_t task = 0; task < all.tasks(); task++) {
+        static thread_local Scratch own;
+        const Slice slice = all.slice(task);
+        const RowRange rows = all.rows(task), under = kernel.map.under(rows);
+        const float* from = all.take(x, slice, under, own.get(0, all.floats(under)));
+        float* to = all.place(own.get(1, all.floats(rows)), rows);
+        kernel.run(from, all.block(task), slice, rows, to);
+        all.put(to, slice, rows, y);
     }
 }
 
