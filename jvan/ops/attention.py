@@ -62,7 +62,7 @@ class _Attention(jt.Function):
         self.depthwise = (w_local, b_local), (w_remote, b_remote), dilation
         self.products = w1, b1, w2, b2, w3, b3, scale, keep
         maps = self._maps(after=x)
-        _, u, _, a = maps
+        _, u, a = maps
         kept = "nullptr" if recompute else "out1_p"
         source = f"jvan::attention_out({_MAP}, {_pointers(13)}, out0_p, {kept});"
         inputs = [x, u, a, *self.norm, w2, b2, w3, b3, scale, keep]
@@ -71,7 +71,7 @@ class _Attention(jt.Function):
         return out
 
     def _maps(self, after):
-        """proj_1's output, u, local's and remote's; not before `after` is there, an input that goes unused.
+        """proj_1's output, u and remote's output; not before `after` is there, an input that goes unused.
 
         Without it Jittor, which runs whatever it can, would make all blocks' maps again at once.
         """
@@ -79,12 +79,12 @@ class _Attention(jt.Function):
         source = f"jvan::attention_in({_MAP}, {_pointers(7)}, out0_p, out1_p);"
         inputs = [self.x, *self.norm, w1, b1, after]
         p, u = run_kernel("pointwise_attention.h", source, inputs, [self.x.shape] * 2)
-        return p, u, *convolve_pair(u, *self.depthwise)
+        return p, u, convolve_pair(u, *self.depthwise)
 
     def grad(self, dout):
         x = self.x
         maps, self.maps = self.maps, None  # freed as soon as used, whatever holds on to this object
-        p, u, a_local, a, *gate = maps or self._maps(after=dout)
+        p, u, a, *gate = maps or self._maps(after=dout)
         if self.recompute:
             self.x = None
         w1, b1, w2, b2, w3, b3, scale, keep = self.products
@@ -94,7 +94,7 @@ class _Attention(jt.Function):
             [dout, x, u, a, *self.norm, w2, b2, w3, b3, scale, keep, *gate],
             [x.shape, x.shape, w2.shape, b2.shape, w3.shape, b3.shape, scale.shape],
         )
-        du, *depthwise = pair_gradients(u, a_local, da, *self.depthwise)
+        du, *depthwise = pair_gradients(u, da, *self.depthwise)
         dnormal, dw1, db1, sums = run_kernel(
             "pointwise_attention.h",
             f"jvan::attention_in_backward({_MAP}, {_pointers(12)}, {_pointers(4, 'out')});",

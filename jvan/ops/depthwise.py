@@ -10,6 +10,7 @@ from ._jit import can_run, run_kernel
 from .cuda import layers as cuda
 
 _SHAPE = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, dilation"
+_PAIR = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, in3_shape2, dilation"
 
 
 def depthwise(x, weight, bias, dilation=1):
@@ -67,19 +68,15 @@ def weight_gradients(x, weight, bias, dy, dilation):
     return run_kernel("depthwise_backward.h", source, [x, weight, dy], shapes, {"dilation": dilation})
 
 
-_PAIR = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, {local}_shape2, {remote}_shape2, dilation"
-
-
 def convolve_pair(u, local, remote, dilation):
-    """Two convolutions, one after the other: local and remote, the second dilated, are weight and bias -> outputs of both."""
-    source = f"jvan::depthwise_pair({_PAIR.format(local='in1', remote='in3')}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p);"
-    return run_kernel("depthwise_pair.h", source, [u, *local, *remote], [u.shape] * 2, {"dilation": dilation})
+    """Two convolutions, one after the other: `local` and the dilated `remote` are weight and bias each -> (N, H, W, C)."""
+    source = f"jvan::depthwise_pair({_PAIR}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p);"
+    return run_kernel("depthwise_pair.h", source, [u, *local, *remote], [u.shape], {"dilation": dilation})[0]
 
 
-def pair_gradients(u, a_local, da, local, remote, dilation):
-    """From the input, the output between and the gradient of the last -> gradients of u, local (two) and remote (two)."""
-    sizes = _PAIR.format(local="in3", remote="in4")
-    pointers = "in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p"
-    source = f"jvan::depthwise_pair_backward({sizes}, {pointers});"
+def pair_gradients(u, da, local, remote, dilation):
+    """From the gradient da of the output, the gradients of u and of both convolutions' weights and biases: five."""
+    pointers = "in0_p, in4_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, out3_p, out4_p"
+    source = f"jvan::depthwise_pair_backward({_PAIR}, {pointers});"
     shapes = [v.shape for v in (u, *local, *remote)]
-    return run_kernel("depthwise_pair.h", source, [u, a_local, da, local[0], remote[0]], shapes, {"dilation": dilation})
+    return run_kernel("depthwise_pair.h", source, [u, *local, remote[0], da], shapes, {"dilation": dilation})
