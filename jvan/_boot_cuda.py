@@ -35,11 +35,18 @@ def check_cuda(assembled: bool = False) -> Finding:
         return _off(f"{compilers[0]}, but no driver (libcuda.so.1)")
     if not assembled:
         return Finding("CUDA", OK, "a driver and a compiler; looked at when Jittor is imported")
+    _take_one_of_several()
     gpus = driver.gpus()
     if not gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return _off("a driver, but no GPU" + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else ""))
     return _with_gpus(takes, sorted({gpu.arch for gpu in gpus}))
+
+
+def _take_one_of_several() -> None:
+    """Of the processes that mpirun starts on one machine each gets a GPU of its own, unless the user has said which."""
+    if int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")) > 1:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ["OMPI_COMM_WORLD_LOCAL_RANK"])
 
 
 def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
@@ -155,7 +162,7 @@ def check_gpus() -> Finding:
         )
     what = [f"{', '.join(f'{gpu.name} (sm_{gpu.arch})' for gpu in gpus)}; the driver takes CUDA {find.show(takes)}"]
     if len(gpus) > 1:
-        what.append("jvan uses the first; several at once (NCCL) are not supported")
+        what.append("a process uses one, the first; for several start as many with mpirun (NCCL is not supported)")
     newer = any(gpu.arch > parts.NEWEST_ARCHS[0][1] for gpu in gpus)
     if newer:
         what.append(

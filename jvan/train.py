@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG.format(recipes=rows),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # so that a recipe knows what was typed
+        allow_abbrev=False,  # the official script's --amp is no --amp-dtype
     )
     parser.add_argument("data", metavar="DATA", help="the pictures to learn from")
     for option in (each for each in fields(TrainConfig) if "help" in each.metadata):

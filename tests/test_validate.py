@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jvan import Predictor
+from jvan.checkpoints.catalogue import catalogue
 from jvan.checkpoints.metadata import Metadata, Preprocessing
-from jvan.checkpoints.state import State
+from jvan.checkpoints.state import State, load_state
 from jvan.checkpoints.writers import save_state
 from jvan.engine.measure import match
 from jvan.errors import DataError
@@ -137,6 +139,16 @@ def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):
     (data / "ant" / "001.png").write_bytes(b"no picture")
     printed = run(capsys, data, "--weights", weights, "--json")
     assert json.loads(printed.out)["pictures"] == 5 and "001.png" in printed.err
+
+
+def test_the_publishers_claim_is_beside_the_measured_figure(weights, data, tmp_path, capsys):
+    """Weights that were converted from a published file are known by its hash, wherever they lie now."""
+    assert json.loads(run(capsys, data, "--weights", weights, "--json").out)["claim"] is None
+    state, published = load_state(weights), catalogue()["van_b2.in1k"]
+    converted = tmp_path / "mine.safetensors"
+    save_state(State(state.tensors, replace(state.metadata, source_sha256=published.sha256)), converted)
+    assert json.loads(run(capsys, data, "--weights", converted, "--json").out)["claim"] == published.top1 == 82.8
+    assert "(claimed: 82.80 %)" in run(capsys, data, "--weights", converted).out
 
 
 def test_classes_are_matched_by_wordnet_id_or_name():

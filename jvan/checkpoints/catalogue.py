@@ -104,6 +104,14 @@ def entry_for(name_or_path: str | os.PathLike) -> Entry | None:
     return entry if path.absolute() == place(entry).absolute() else None
 
 
+def entry_with(sha256: str | None) -> Entry | None:
+    """The entry whose file has this hash, as converted weights keep it of their source; None for any other."""
+    for entry in catalogue().values() if sha256 else ():
+        if sha256 == entry.sha256 or (entry.sha256_prefix and sha256.startswith(entry.sha256_prefix)):
+            return entry
+    return None
+
+
 def resolve_weights(name_or_path: str | os.PathLike) -> Path:
     """The file (or folder) that a path or a catalogue name means; a name is downloaded once, verified, kept.
 

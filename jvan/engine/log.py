@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 import time
 from pathlib import Path
 
 from ..files import replaced
+from .board import Board
 from .config import TrainConfig
 from .state import Progress
 
@@ -39,9 +41,7 @@ class Log:
         return self
 
     def __exit__(self, *_) -> None:
-        for file in self._files:
-            file.close()
-        for thing in (self._board, self._bar):
+        for thing in (*self._files, self._board, self._bar):
             if thing is not None:
                 thing.close()
 
@@ -57,10 +57,9 @@ class Log:
         row = (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}")
         self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
         if self._board is not None:
-            self._board.add_scalar("train/loss", loss, step)
-            self._board.add_scalar("train/lr", lr, step)
+            self._board.add(step, train__loss=loss, train__lr=lr)
             if self._scaled:
-                self._board.add_scalar("train/loss_scale", loss_scale, step)
+                self._board.add(step, train__loss_scale=loss_scale)
         if self._bar is not None and self._bar.disable:
             left = (self.total - step) * self.batch_size / rate
             self._tell(
@@ -75,17 +74,17 @@ class Log:
         )
 
     def corrupt(self, found: list[tuple[str, str]], then: str = "another of its class takes its place") -> None:
-        """Name the pictures that could not be read, each once, and what is done about them."""
+        """Name and count the pictures that could not be read, each once, and what is done about them."""
         for name, reason in found:
             if name not in self._named:
-                self._tell(f"{name}: {reason}; {then}")
                 self._named.add(name)
+                self._tell(f"{name}: {reason}; {then} (unreadable so far: {len(self._named)})")
 
     def validation(self, step: int, epoch: int, result, best: bool) -> None:
         """After `epoch` epochs."""
         self._write(1, (step, epoch, f"{result.top1:.6f}", f"{result.top5:.6f}", f"{result.loss:.6f}", int(best)))
         if self._board is not None:
-            self._board.add_scalar("validation/top1", result.top1, step)
+            self._board.add(step, validation__top1=result.top1)
         mark = ", the best so far" if best else ""
         self._tell(
             f"epoch {epoch}: top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} % of {result.count} pictures{mark}"
@@ -126,15 +125,16 @@ class _Rows:
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def close(self) -> None:
-        self._file.close()
+        # every row was flushed: on a full disk closing would tell once more, without a name and in place of what is known
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
-def _board(folder: Path, step: int):
+def _board(folder: Path, step: int) -> Board | None:
     try:
-        from tensorboardX import SummaryWriter
+        return Board(folder / "tensorboard", step)
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
 
 def _bar(step: int, total: int):

@@ -38,7 +38,7 @@ def train(config: TrainConfig, tell=print) -> Result:
     """
     use_device(config.device)
     processes = Processes()
-    check_device(config.dtype, processes.count)
+    check_device(config.dtype, config.sync_bn, processes.count)
     tell = tell if processes.first else _silent
     train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
     weights = starting_weights(config)
@@ -78,7 +78,7 @@ def train(config: TrainConfig, tell=print) -> Result:
                     run.save(output)
                     raise TrainingError(
                         f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
-                        f"{names_of(train_split, batch)}; {output.states} has the state before it; begin another --output, with a lower "
+                        f"{output.listed(names_of(train_split, batch))}; {output.states} has the state before it; begin another --output, with a lower "
                         f"--lr or --clip-grad 1, perhaps from --weights {output.folder / 'last.safetensors'}"
                     )
                 if outcome.finite:

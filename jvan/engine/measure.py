@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoints.catalogue import entry_for
+from ..checkpoints.catalogue import entry_for, entry_with
 from ..data.loader import Loader
 from ..data.source import open_split
 from ..data.transforms import Evaluate
@@ -96,7 +96,7 @@ def measure(
             confusion=known,
         )
         corrupt = tuple(loader.corrupt)
-    entry = entry_for(weights) if weights else entry_for(predictor.weights)
+    entry = entry_for(weights or predictor.weights) or entry_with(predictor.metadata.source_sha256)
     return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.first)
 
 

@@ -25,10 +25,10 @@ DROP_PATH = {
 }  # official train.sh; B5 and B6: the 22K fine-tuning
 
 
-def check_device(dtype: str, processes: int) -> None:
-    """TrainingError for several processes on GPUs, and for a precision that gains nothing on the device that Jittor is set to, or errs there."""
-    if processes > 1 and on_gpu():
-        raise TrainingError(f"{processes} processes on GPUs are not supported; start one, or give --device cpu")
+def check_device(dtype: str, sync_bn: bool, processes: int) -> None:
+    """TrainingError for what the device that Jittor is set to cannot do, and for a precision that gains nothing there, or errs."""
+    if sync_bn and processes > 1 and on_gpu():
+        raise TrainingError("--sync-bn is for processes on CPUs: on GPUs it would need NCCL; leave it out")
     if dtype == "float32":
         return
     if not on_gpu():

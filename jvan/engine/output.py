@@ -21,7 +21,7 @@ from .state import Progress, Saved, newest_state, save_state_file, state_files
 
 # by files.replaced, and by safetensors' library, whose file is renamed to the first kind
 LEFT = re.compile(
-    rf"\.(config\.json|(log|validation)\.csv|(last|best|step-\d{{9}})\.safetensors|curves\.png)\.[0-9a-f]{{12}}{re.escape(PART)}|\.tmp\w{{6}}"
+    rf"\.(config\.json|(log|validation)\.csv|(last|best|step-\d{{9}})\.safetensors|curves\.png|not-finite\.txt)\.[0-9a-f]{{12}}{re.escape(PART)}|\.tmp\w{{6}}"
 )
 
 
@@ -112,6 +112,16 @@ class Output:
         """`last` or `best`, as plain weights that `predict` reads."""
         if self.writes:
             save_state(State(tensors, metadata), self.folder / f"{name}.safetensors", force=True)
+
+    def listed(self, names: list[str], most: int = 8) -> str:
+        """The pictures of a failed step for a message; not-finite.txt has those that it leaves out."""
+        more = len(names) - most
+        if more <= 0 or not self.writes:
+            return ", ".join(names)
+        path = self.folder / "not-finite.txt"
+        with replaced(path) as place:
+            place.write_text("\n".join(names) + "\n", encoding="utf-8", errors="backslashreplace")
+        return f"{', '.join(names[:most])} and {more} more, all in {path}"
 
     def _sweep(self) -> None:
         """Remove what a killed run left half-written."""

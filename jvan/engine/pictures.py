@@ -50,8 +50,6 @@ def data_digest(split) -> str:
     return total.hexdigest()
 
 
-def names_of(split, batch, most: int = 8) -> str:
-    """The pictures of a batch, for a message."""
-    names = [split.name(int(index)) for index in batch.indices[:most]]
-    more = len(batch.indices) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+def names_of(split, batch) -> list[str]:
+    """The pictures of a batch."""
+    return [split.name(int(index)) for index in batch.indices]

@@ -310,13 +310,29 @@ def test_home_made_by_jvan_suits_as_users_choice(home, gpu):
     assert finding.status == OK and finding.what == f"nvcc_path is set to {made}"
 
 
+@pytest.mark.parametrize("given", [None, "6,7"])
+def test_each_of_several_processes_takes_a_gpu_of_its_own(home, gpu, monkeypatch, given):
+    put_on_path(fake_toolkit(home / "cuda", "13.0"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    look()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ, "one process alone"
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "2")
+    seen = []
+    monkeypatch.setattr(_boot_cuda.driver, "gpus", lambda: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or [])
+    look()
+    assert seen == [given or "2"], "before the driver is asked, which looks at it once"
+
+
 @pytest.mark.parametrize(
     ("takes", "archs", "status", "what"),
     [
         (None, (), OK, "no NVIDIA driver"),
         ((13, 0), (), OK, "takes CUDA 13.0, and no GPU"),
         ((13, 0), (90,), OK, "GPU of sm_90 (sm_90); the driver takes CUDA 13.0"),
-        ((12, 8), (90, 90), OK, "several at once (NCCL) are not supported"),
+        ((12, 8), (90, 90), OK, "for several start as many with mpirun (NCCL is not supported)"),
         ((13, 0), (120,), SLOW, "Jittor compiles for sm_90 at most"),
     ],
 )

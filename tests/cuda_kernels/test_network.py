@@ -168,21 +168,22 @@ def test_sums_of_sixteen_bits_are_refused(device, monkeypatch):
     monkeypatch.setattr(jt.flags, "use_tensorcore", 1)
     for dtype in ("float16", "bfloat16"):
         with pytest.raises(TrainingError, match=r"use_tensorcore is 1, .* set it to 0"):
-            check_device(dtype, 1)
-    check_device("float32", 1)
+            check_device(dtype, False, 1)
+    check_device("float32", False, 1)
     with pytest.warns(UserWarning, match="use_tensorcore is 1"):
         optimize_for_inference(network(), "bfloat16")
 
 
-def test_several_processes_are_refused(device, on_cpu):
-    with pytest.raises(TrainingError, match="2 processes on GPUs are not supported; start one"):
-        check_device("float32", 2)
-    on_cpu(lambda: check_device("float32", 2))
+def test_statistics_over_several_gpus_are_refused(device, on_cpu):
+    with pytest.raises(TrainingError, match="--sync-bn is for processes on CPUs"):
+        check_device("float32", True, 2)
+    check_device("float32", False, 2)
+    on_cpu(lambda: check_device("float32", True, 2))
 
 
 def test_precisions_of_each_device(device, on_cpu):
     for dtype in SCALE:
-        check_device(dtype, 1)
+        check_device(dtype, False, 1)
     with pytest.raises(JvanError, match="float16, which needs a GPU; on the CPU choose bfloat16"):
         on_cpu(lambda: optimize_for_inference(network(), "float16"))
 

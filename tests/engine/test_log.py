@@ -1,12 +1,16 @@
 """The log of a run that is continued: what came after its state is not there twice."""
 
 import csv
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from jvan.engine.config import TrainConfig
-from jvan.engine.log import Log
+from jvan.engine.log import Log, _Rows
 from jvan.engine.state import Progress
 
 
@@ -53,6 +57,40 @@ def test_tensorboards_events(tmp_path):
                 if value.tag == "train/loss":
                     shown[event.step] = value.simple_value
     assert shown == expected
+
+
+def test_a_full_disk_is_told_with_the_files_name(tmp_path):
+    """Once, by the row that fails; closing the file, which tries again, says nothing more."""
+    rows = _Rows(tmp_path / "log.csv", ("step", "loss"), 0)
+    rows._file.close()
+    rows._file = open("/dev/full", "a", encoding="utf-8")  # noqa: SIM115
+    rows._writer = csv.writer(rows._file)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        rows.write((1, 0.5))
+    rows.close()
+
+
+def test_tensorboards_events_on_a_full_disk(tmp_path):
+    """The first event that cannot be written ends the run; tensorboardX's own thread would die and the run wait for ever."""
+    pytest.importorskip("tensorboardX")
+    program = (
+        "import resource, signal, sys\n"
+        "from jvan.engine.board import Board\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "board = Board(__import__('pathlib').Path(sys.argv[1]), 0)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "try:\n"
+        "    for step in range(1000):\n"
+        "        board.add(step, train__loss=1.0)\n"
+        "except OSError as error:\n"
+        "    print(step, error.filename)\n"
+        "board.close()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "board")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    step, _, name = done.stdout.strip().partition(" ")
+    assert 5 < int(step) < 100 and name == str(tmp_path / "board") and "Traceback" not in done.stderr
 
 
 def records(data: bytes):

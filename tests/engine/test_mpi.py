@@ -1,9 +1,12 @@
 """Several processes learn what one learns: the same losses from the same global batches, each picture counted once."""
 
 import csv
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -120,6 +123,52 @@ def worker_of(mpirun: int, rank: int) -> int:
 def children(process: int) -> list[int]:
     tasks = Path(f"/proc/{process}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def test_a_measure_counts_every_picture_once(data, alone):
+    """21 pictures in batches of 4 over two processes: some rows of the last ones are empty."""
+    command = [
+        sys.executable,
+        "-m",
+        "jvan.validate",
+        data,
+        "--weights",
+        alone / "best.safetensors",
+        "--json",
+        "--batch-size",
+        "4",
+    ]
+    two = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", *command]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    found = []
+    for arguments in (command, two):
+        done = subprocess.run(list(map(str, arguments)), env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0].pop("loss") == pytest.approx(found[1].pop("loss"), rel=1e-5)
+    assert found[0] == found[1] and found[0]["pictures"] == 21
+
+
+def test_means_by_way_of_the_hosts_memory(tmp_path):
+    """As GPUs exchange them, which Jittor's MPI does not reach; the operator itself for comparison."""
+    script = tmp_path / "means.py"
+    script.write_text(
+        "import jittor as jt, numpy as np\n"
+        "from jvan.engine import parallel\n"
+        "processes = parallel.Processes()\n"
+        "mine = [jt.array(np.random.RandomState(processes.rank).standard_normal(s).astype('float32')) for s in ((3, 5), (7,))]\n"
+        "direct = [v.numpy() for v in processes.mean(mine)]\n"
+        "parallel.on_gpu = lambda: True\n"
+        "staged = [v.numpy() for v in processes.mean(mine)]\n"
+        "total = [np.random.RandomState(0).standard_normal(s) + np.random.RandomState(1).standard_normal(s) for s in ((3, 5),)]\n"
+        "assert all(np.array_equal(a, b) for a, b in zip(direct, staged))\n"
+        "assert np.abs(staged[0] - total[0] / 2).max() < 1e-6 and staged[1].shape == (7,)\n"
+        "print('equal')\n"
+    )
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2", sys.executable, str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.count("equal") == 2, done.stderr
 
 
 def test_a_batch_that_cannot_be_shared_is_one_line(data, tmp_path):

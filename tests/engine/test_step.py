@@ -73,6 +73,23 @@ def test_parts_add_up_to_the_whole_batch():
         assert np.abs(one - two).max() <= 1e-4 * np.abs(one).max() + 1e-7
 
 
+def test_blocks_computed_again_have_the_same_masks():
+    """Gradient checkpointing, with drop path, in a batch of two parts: nothing changes but the memory."""
+    plain, again = (gradients(model, parts=2, seed=5)(batch(), 3, False) for model in networks_to_compare())
+    assert again.loss == plain.loss
+    for one, two in zip(plain.gradients, again.gradients):
+        one, two = one.numpy(), two.numpy()
+        assert np.abs(one - two).max() <= 1e-5 * np.abs(one).max() + 1e-8
+    other = gradients(network(0.6), parts=2, seed=6)(batch(), 3, False)
+    assert other.loss != plain.loss, "the masks drop something"
+
+
+def networks_to_compare():
+    models = network(0.6), network(0.6)
+    models[1].set_grad_checkpointing(True)
+    return models
+
+
 def parameters_of_eval(model):
     return [value for name, value in model.named_parameters() if ".running_" not in name]
 

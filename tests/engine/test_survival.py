@@ -13,7 +13,7 @@ from jvan.engine.state import read_state_file, state_files
 
 from .drawn import OPTIONS, draw_folder, run, start
 
-STEPS = 260
+STEPS = 195
 RUN = (*OPTIONS, "--epochs", "65", "--log-every", "1", "--checkpoint-every", "2", "--workers", "1")
 
 
@@ -27,6 +27,7 @@ def undisturbed(data, tmp_path_factory):
     """The folder of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
     run(data / "train", *RUN, "--output", folder)
+    assert saved_step(folder) == STEPS
     return folder
 
 
@@ -63,11 +64,11 @@ def _rows(path, columns):
 def test_killed_twenty_times(data, undisturbed, tmp_path):
     chance, while_saving = random.Random(4), 0
     states = tmp_path / "state"
-    for life in range(20):
+    ends = sorted(chance.sample(range(4, STEPS - 45), 20))  # spread over the run; a tenth of a second is left
+    for life, end in enumerate(ends):
         before = saved_step(tmp_path)
         process = start(data / "train", *RUN, "--output", tmp_path, "--resume")
-        # It must have gone on, by a random number of checkpoints that leaves something for the lives to come.
-        goal = before + 2 * chance.randint(1, 5)
+        goal = max(end, before + 1)  # it must have gone on
         wait_until(process, lambda goal=goal: saved_step(tmp_path) >= goal)
         if life % 2:
             wait_until(process, lambda: any(name.endswith(".part") for name in os.listdir(states)), pause=0)
