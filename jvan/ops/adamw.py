@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jittor as jt
 import numpy as np
 
@@ -28,7 +30,12 @@ def adamw_ref(value, gradient, mean, square, rates):
 def adamw_fused(value, gradient, mean, square, rates):
     """By `kernels/adamw.h`: float32 on the CPU, in one pass over memory."""
     source = "jvan::adamw(in0->num, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"
-    with np.errstate(over="ignore"):  # of a rate beyond float32, which shows in the next loss
-        numbers = jt.array(np.array(rates, np.float32)).stop_grad()
     with jt.no_grad():  # else the new value would keep the maps behind its gradient, of every step so far
-        return run_kernel("adamw.h", source, [value, gradient, mean, square, numbers], [value.shape] * 3)
+        return run_kernel("adamw.h", source, [value, gradient, mean, square, _numbers(tuple(rates))], [value.shape] * 3)
+
+
+@functools.lru_cache(maxsize=64)
+def _numbers(rates: tuple[float, ...]):
+    """As a variable; of the hundreds of parameters of a step most have the same."""
+    with np.errstate(over="ignore"):  # of a rate beyond float32, which shows in the next loss
+        return jt.array(np.array(rates, np.float32)).stop_grad()

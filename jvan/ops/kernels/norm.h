@@ -34,35 +34,46 @@ inline void normalise(const Affine& norm, const Rows& x, int64_t rows, int64_t c
     });
 }
 
+// Two sums, and a second pair of them for every other row: a chain of additions has half the length. They have names since
+// the compiler keeps an array that is indexed by the row in memory.
+struct Sums {
+    vec one = {}, two = {};
+};
+template <class F>
+JVAN_INLINE Sums sum_rows(int64_t rows, F add) {
+    Sums even, odd;
+    int64_t i = 0;
+    for (; i + 2 <= rows; i += 2) add(i, even), add(i + 1, odd);
+    if (i < rows) add(i, even);
+    even.one += odd.one, even.two += odd.two;
+    return even;
+}
+
 // sum[c] += Σ dy; product[c] += Σ dy·(x - mean)·rstd: what the gradients of a normalisation are made of.
 inline void add_norm_sums(const Affine& norm, Rows dy, Rows x, int64_t rows, int64_t chans, float* sum, float* product) {
     for (int64_t c = 0; c < chans; c += LANES) {
         const vec mean = load(norm.mean + c);
         const float *grad = dy.at(0, c), *from = x.at(0, c);
-        vec s[2] = {}, p[2] = {};
-        for (int64_t i = 0; i < rows; i++) {
+        const Sums sums = sum_rows(rows, [&](int64_t i, Sums& s) {
             const vec g = load(grad + i * dy.row);
-            s[i & 1] += g;
-            p[i & 1] += g * (load(from + i * x.row) - mean);
-        }
-        store(sum + c, load(sum + c) + (s[0] + s[1]));
-        store(product + c, load(product + c) + (p[0] + p[1]) * load(norm.rstd + c));
+            s.one += g, s.two += g * (load(from + i * x.row) - mean);
+        });
+        store(sum + c, load(sum + c) + sums.one);
+        store(product + c, load(product + c) + sums.two * load(norm.rstd + c));
     }
 }
 
 // Adds a block of rows to mean and squares (Σ(x - mean)²), in double, by the rule for the union of two samples.
 inline void add_to_statistics(Rows x, int64_t rows, int64_t chans, int64_t before, double* mean, double* squares) {
     for (int64_t c = 0; c < chans; c += LANES) {
-        vec sum[2] = {}, square[2] = {};
-        for (int64_t i = 0; i < rows; i++) sum[i & 1] += load(x.a + i * x.row + c);
-        const vec middle = (sum[0] + sum[1]) / float(rows);
-        vec rest[2] = {};  // what rounding left in `middle`
-        for (int64_t i = 0; i < rows; i++) {
-            const vec away = load(x.a + i * x.row + c) - middle;
-            rest[i & 1] += away;
-            square[i & 1] += away * away;
-        }
-        const vec excess = (rest[0] + rest[1]) / float(rows), total = square[0] + square[1];
+        const float* column = x.a + c;
+        const vec middle = sum_rows(rows, [&](int64_t i, Sums& s) { s.one += load(column + i * x.row); }).one / float(rows);
+        const Sums around = sum_rows(rows, [&](int64_t i, Sums& s) {
+            __builtin_prefetch(column + (i + rows) * x.row);  // of the next block: a column is no stream
+            const vec away = load(column + i * x.row) - middle;
+            s.one += away, s.two += away * away;
+        });
+        const vec excess = around.one / float(rows), total = around.two;  // what rounding left in `middle`
         for (int64_t lane = 0; lane < LANES && c + lane < chans; lane++) {
             const double block = double(middle[lane]) + excess[lane], delta = block - mean[c + lane];
             const double weight = double(rows) / (before + rows);

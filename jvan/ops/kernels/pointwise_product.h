@@ -55,16 +55,27 @@ JVAN_INLINE void evenly(int64_t count, int64_t most, F f) {
     }
 }
 
-// b(k, n) = from[k·k_step + n·n_step] · scale[k], in panels; scale may be null.
+// b(k, n) = from[k·k_step + n·n_step] · scale[k], in panels; scale may be null. One of the steps is 1. Sixteen of k at a time
+// are read along the rows that they lie in, whose distance may be a power of two.
 inline void pack_panels(const float* from, int64_t k_step, int64_t n_step, int64_t depth, int64_t columns,
                         const float* scale, float* to) {
+    constexpr int64_t SOME = 16;
 #pragma omp parallel for schedule(static)
     for (int64_t first = 0; first < columns; first += PANEL)
-        for (int64_t k = 0; k < depth; k++) {
-            const float* row = from + k * k_step + first * n_step;
-            float* panel = to + first * depth + k * PANEL;
-            const float factor = scale ? scale[k] : 1.0f;
-            for (int64_t n = 0; n < PANEL; n++) panel[n] = first + n < columns ? row[n * n_step] * factor : 0.0f;
+        for (int64_t begin = 0; begin < depth; begin += SOME) {
+            const int64_t rows = std::min(SOME, depth - begin), count = std::min<int64_t>(PANEL, columns - first);
+            const float* corner = from + begin * k_step + first * n_step;
+            float* panel = to + first * depth + begin * PANEL;
+            float piece[PANEL][SOME] = {};
+            if (k_step == 1)
+                for (int64_t n = 0; n < count; n++) std::copy(corner + n * n_step, corner + n * n_step + rows, piece[n]);
+            for (int64_t k = 0; k < rows; k++) {
+                const float factor = scale ? scale[begin + k] : 1.0f;
+                if (k_step == 1)
+                    for (int64_t n = 0; n < PANEL; n++) panel[k * PANEL + n] = piece[n][k] * factor;
+                else
+                    for (int64_t n = 0; n < PANEL; n++) panel[k * PANEL + n] = n < count ? corner[k * k_step + n] * factor : 0.0f;
+            }
         }
 }
 
@@ -107,12 +118,18 @@ JVAN_INLINE void add_outer_products(const float* const* rows, int64_t row, int64
     }
 }
 
+// The loops over a tile's rows are all unrolled: of one that is not the compiler indexes the sums, which keeps them in memory.
 template <int M>
 JVAN_INLINE void store_sums(const vec (&sum)[M][2], const Result& to, int64_t i, int64_t n) {
-    for (int r = 0; r < M; r++) {
-        float* c = to.at(i + r, n);
-        store(c, to.add ? load(c) + sum[r][0] : sum[r][0]);
-        store(c + LANES, to.add ? load(c + LANES) + sum[r][1] : sum[r][1]);
+    float* c[M];
+#pragma GCC unroll 16
+    for (int r = 0; r < M; r++) c[r] = to.at(i + r, n);
+    if (to.add) {
+#pragma GCC unroll 16
+        for (int r = 0; r < M; r++) store(c[r], load(c[r]) + sum[r][0]), store(c[r] + LANES, load(c[r] + LANES) + sum[r][1]);
+    } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < M; r++) store(c[r], sum[r][0]), store(c[r] + LANES, sum[r][1]);
     }
 }
 
@@ -121,12 +138,15 @@ template <int M>
 void product_tile(const Rows& from, int64_t i, const float* b, int64_t depth, const Result& to, int64_t n) {
     constexpr int GROUPS = (M + 2) / 3;  // one pointer for three rows: x86 addresses base + {0, 1, 2}·row
     const float* rows[GROUPS];
+#pragma GCC unroll 4
     for (int g = 0; g < GROUPS; g++) rows[g] = from.a + (i + 3 * g) * from.row;
     vec sum[M][2];
     const vec start0 = to.bias ? load(to.bias + n) : vec{}, start1 = to.bias ? load(to.bias + n + LANES) : vec{};
+#pragma GCC unroll 16
     for (int r = 0; r < M; r++) sum[r][0] = start0, sum[r][1] = start1;
     for (int64_t k = 0; k < depth; k += PANEL, b += PANEL * PANEL) {
         add_outer_products<M>(rows, from.row, 1, b, PANEL, std::min<int64_t>(PANEL, depth - k), sum);
+#pragma GCC unroll 4
         for (int g = 0; g < GROUPS; g++) rows[g] += from.block;
     }
     store_sums<M>(sum, to, i, n);
@@ -136,10 +156,14 @@ void product_tile(const Rows& from, int64_t i, const float* b, int64_t depth, co
 template <int M>
 void transposed_tile(const Rows& x, int64_t i, const Rows& y, int64_t depth, const Result& to, int64_t n) {
     // These sums are of all weights, and a product of few rows: the third-level cache is slow without.
+#pragma GCC unroll 16
     for (int r = 0; r < M; r++) __builtin_prefetch(to.at(i + r, n), 1), __builtin_prefetch(to.at(i + r, n) + LANES, 1);
     const float* rows[(M + 2) / 3];
+#pragma GCC unroll 4
     for (int g = 0; g < (M + 2) / 3; g++) rows[g] = x.at(0, i) + 3 * g;
-    vec sum[M][2] = {};
+    vec sum[M][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < M; r++) sum[r][0] = sum[r][1] = vec{};
     add_outer_products<M>(rows, 1, x.row, y.at(0, n), y.row, depth, sum);
     store_sums<M>(sum, to, i, n);
 }
