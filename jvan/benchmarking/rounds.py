@@ -55,8 +55,7 @@ def _measure(workers: list[tuple[Row, Worker]], settings: Settings, tell) -> Non
                 with _dropping(workers, row, worker):
                     count, each = plans[row.engine.name]
                     # The first one finds the caches full of another engine's data and is not counted.
-                    times = _times(row, worker, count + (count > 1), each, settings)
-                    row.rounds.append(times[1:] if count > 1 else times)
+                    row.rounds.append(_times(row, worker, count + 1, each, settings)[1:])
 
 
 def rotated(items: list, number: int) -> list:

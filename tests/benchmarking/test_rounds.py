@@ -38,8 +38,8 @@ def test_rounds_are_interleaved_and_begin_with_another_engine(tmp_path, diary):
     measure([fake("jvan", diary), fake("peer", diary)], tmp_path, rounds=3, seconds=0.5)
     steps = diary.read_text().split()
     # a first run each, two to warm up, then in every round one that is not counted and 0.5 s / 0.25 s = 2 that are
-    # (one of the product, which takes 0.5 s)
-    turns = {"jvan": 3, "peer": 3, "product": 1}
+    # (of the product, which takes 0.5 s, one)
+    turns = {"jvan": 3, "peer": 3, "product": 2}
     order = [["jvan", "peer", "product"], ["peer", "product", "jvan"], ["product", "jvan", "peer"]]
     expected = ["jvan", "peer", "product"] + [name for name in turns for _ in range(2)]
     expected += [name for names in order for name in names for _ in range(turns[name])]
@@ -74,8 +74,8 @@ def test_a_drift_of_the_machine_cancels_in_the_ratio(tmp_path, diary):
         ("die", 1, "ended with status 3: last words", None),
         ("fail", 1, "ValueError: no such layer", None),
         ("fail", 2, "ValueError: no such layer", None),
-        ("die", 5, "ended with status 3: last words", 1),
-        ("killed", 6, "signal 9", 2),
+        ("die", 6, "ended with status 3: last words", 1),
+        ("killed", 8, "signal 9", 2),
     ],
 )
 def test_an_engine_that_fails_leaves_the_others_alone(fault, at, said, rounds_left, tmp_path, diary):
