@@ -127,6 +127,8 @@ inline void correlate_strip(const DepthwiseMap& map, const float* x, const float
     by_taps(map, x, dy, rows, totals);
 }
 
+typedef std::vector<const float*> Totals;  // of each thread
+
 // A thread's sums for each block of channels; all threads' become the gradients.
 struct TapSums {
     const Slices& all;
@@ -147,8 +149,8 @@ struct TapSums {
         });
     }
     // Called by all threads: weight (C, 1, K, K) and bias (C).
-    void sum(Partial& part, float* weight, float* bias) const {
-        part.is(totals);
+    void sum(Totals& of_all, float* weight, float* bias) const {
+        of_all[omp_get_thread_num()] = totals;
         const int threads = omp_get_num_threads();
 #pragma omp barrier
 #pragma omp for schedule(static)
@@ -156,7 +158,7 @@ struct TapSums {
             const Slice slice = all.of_block(block);
             for (int64_t tap = 0; tap <= map.taps(); tap++) {
                 vec sum = {};
-                for (int t = 0; t < threads; t++) sum += load(part.parts[t] + block * entries(map) + tap * LANES);
+                for (int t = 0; t < threads; t++) sum += load(of_all[t] + block * entries(map) + tap * LANES);
                 for (int lane = 0; lane < slice.lanes; lane++)
                     (tap < map.taps() ? weight[(slice.chan + lane) * map.taps() + tap] : bias[slice.chan + lane]) = sum[lane];
             }
@@ -169,7 +171,7 @@ inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t wid
                                       int64_t dilation, const float* x, const float* dy, float* weight, float* bias) {
     const Slices all(batch, height, width, chans);
     const DepthwiseMap map = depthwise_map(height, width, size, dilation);
-    Partial part;
+    Totals of_all(omp_get_max_threads());
 #pragma omp parallel
     {
         static thread_local Scratch own;
@@ -181,7 +183,7 @@ inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t wid
             const float* from = all.take(x, slice, under, own.get(2, all.floats(under)));
             sums.add(from, all.take(dy, slice, rows, own.get(3, all.floats(rows))), all.block(task), rows);
         }
-        sums.sum(part, weight, bias);
+        sums.sum(of_all, weight, bias);
     }
 }
 

@@ -42,7 +42,7 @@ inline void depthwise_pair_backward(int64_t batch, int64_t height, int64_t width
     const Kernel local_back = take_kernel(all, w_local, nullptr, local_size, 1, true, shared, 1);
     const Kernel remote_back = take_kernel(all, w_remote, nullptr, remote_size, dilation, true, shared, 2);
     const DepthwiseMap remote = depthwise_map(height, width, remote_size, dilation);
-    Partial local_part, remote_part;
+    Totals locals(omp_get_max_threads()), remotes(omp_get_max_threads());
 #pragma omp parallel
     {
         static thread_local Scratch own;
@@ -64,8 +64,8 @@ inline void depthwise_pair_backward(int64_t batch, int64_t height, int64_t width
             local_back.run(d_local, block, slice, rows, result);
             all.put(result, slice, rows, du);
         }
-        local_sums.sum(local_part, dw_local, db_local);
-        remote_sums.sum(remote_part, dw_remote, db_remote);
+        local_sums.sum(locals, dw_local, db_local);
+        remote_sums.sum(remotes, dw_remote, db_remote);
     }
 }
 

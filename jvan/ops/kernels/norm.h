@@ -1,7 +1,7 @@
 // BatchNorm and LayerNorm of channels-last maps, as rows of C channels.
 #pragma once
 
-# include "pointwise_product.h"
+# include "strips.h"
 
 #include <cmath>
 

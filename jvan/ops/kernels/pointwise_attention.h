@@ -8,6 +8,7 @@
 #pragma once
 
 # include "norm.h"
+# include "pointwise_product.h"
 
 namespace jvan {
 namespace {

@@ -1,59 +1,11 @@
-// Matrix products of strips of pixels in scratch memory, one thread each: what the training operators are made of.
-//
-// A strip holds pixels row by row, `pitch` floats apart, its channels filled up with zeros to whole panels. Weights are
-// packed in panels of two vectors of columns, padded with zeros likewise.
+// Matrix products of strips of pixels (strips.h), one thread each: what the training operators are made of. Weights are
+// packed in panels of two vectors of columns, padded with zeros as strips are.
 #pragma once
 
-# include "vector.h"
-
-#include <algorithm>
-#include <omp.h>
-#include <vector>
+# include "strips.h"
 
 namespace jvan {
 namespace {
-
-// Accumulators of TALL × 2 vectors, two vectors of weights, and what is left for the broadcast values.
-constexpr int TALL = REGISTERS == 32 ? 12 : 6;
-constexpr int PANEL = 2 * LANES;
-
-inline int64_t padded(int64_t chans) { return (chans + PANEL - 1) / PANEL * PANEL; }
-// Rows whose distance is a large power of two displace each other in a cache of few ways.
-inline int64_t pitch_of(int64_t chans) { return padded(chans) + (padded(chans) % 128 ? 0 : LANES); }
-
-// Buffers that are kept from call to call: fresh pages cost more than most arithmetic on them.
-struct Scratch {
-    struct Slot {
-        std::vector<float> memory;
-        float* data = nullptr;
-    } slots[20];
-
-    float* get(int slot, int64_t floats) {
-        Slot& s = slots[slot];
-        if (int64_t(s.memory.size()) < floats + 16) {
-            s.memory.clear();
-            s.memory.resize(floats + 16);
-            s.data = s.memory.data() + (64 - reinterpret_cast<uintptr_t>(s.memory.data()) % 64) % 64 / sizeof(float);
-        }
-        return s.data;
-    }
-    float* zeros(int slot, int64_t floats) {
-        float* data = get(slot, floats);
-        std::fill(data, data + floats, 0.0f);
-        return data;
-    }
-};
-
-// Cuts `count` into pieces of at most `most`, evenly: 49 rows are 10 + 10 + 10 + 10 + 9, not 4 × 12 + 1.
-template <class F>
-JVAN_INLINE void evenly(int64_t count, int64_t most, F f) {
-    const int64_t pieces = (count + most - 1) / most;
-    for (int64_t i = 0, begin = 0; i < pieces; i++) {
-        const int64_t end = count * (i + 1) / pieces;
-        f(begin, int(end - begin));
-        begin = end;
-    }
-}
 
 // b(k, n) = from[k·k_step + n·n_step] · scale[k], in panels; scale may be null. One of the steps is 1. Sixteen of k at a time
 // are read along the rows that they lie in, whose distance may be a power of two.
@@ -78,15 +30,6 @@ inline void pack_panels(const float* from, int64_t k_step, int64_t n_step, int64
             }
         }
 }
-
-// Rows of channels. In memory they follow one another, `row` floats apart, or they lie in panels of PANEL channels each,
-// `block` floats apart, so that whatever a product reads of them is one stream of whole cache lines.
-struct Rows {
-    const float* a;
-    int64_t row, block = PANEL;
-
-    const float* at(int64_t i, int64_t chan) const { return a + chan / PANEL * block + i * row + chan % PANEL; }
-};
 
 // Where a product goes: as Rows.
 struct Result {
@@ -211,93 +154,6 @@ inline void multiply_transposed(const Rows& x, int64_t x_chans, const Rows& y, i
             evenly(std::min(piece, x_chans - first), TALL,
                    [&](int64_t i, int count) { transposed_tiles[count - 1](x, first + i, y, rows, to, n); });
 }
-
-// sums[c] += Σ over rows of a strip.
-inline void add_columns(const Rows& from, int64_t rows, int64_t chans, float* sums) {
-    for (int64_t c = 0; c < chans; c += LANES) {
-        const float* column = from.at(0, c);
-        vec sum[4] = {};
-        int64_t i = 0;
-        for (; i + 4 <= rows; i += 4)
-            for (int k = 0; k < 4; k++) sum[k] += load(column + (i + k) * from.row);
-        for (; i < rows; i++) sum[0] += load(column + i * from.row);
-        store(sums + c, load(sums + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
-    }
-}
-
-// The rows of an array (…, C) as a strip: in place where its channels fill whole panels, else a copy filled up with zeros.
-inline Rows strip_of(const float* from, int64_t rows, int64_t chans, float* copy) {
-    if (chans == padded(chans)) return {from, chans};
-    const int64_t pitch = pitch_of(chans);
-    for (int64_t i = 0; i < rows; i++) {
-        std::copy(from + i * chans, from + (i + 1) * chans, copy + i * pitch);
-        std::fill(copy + i * pitch + chans, copy + i * pitch + padded(chans), 0.0f);
-    }
-    return {copy, pitch};
-}
-
-// Calls f(row, channel) for each vector of a strip.
-template <class F>
-JVAN_INLINE void for_each_vector(int64_t rows, int64_t chans, F f) {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < chans; c += LANES) f(i, c);
-}
-
-// Writes f(row, channel) for each vector of a strip to an array (rows, C).
-template <class F>
-JVAN_INLINE void store_strip(float* to, int64_t rows, int64_t chans, F f) {
-    const int64_t whole = chans / LANES * LANES;
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t c = 0; c < whole; c += LANES) store(to + i * chans + c, f(i, c));
-        if (whole < chans) store_tail(to + i * chans + whole, f(i, whole), int(chans - whole));
-    }
-}
-
-// A copy of `chans` numbers, zeros up to a whole panel.
-inline const float* padded_copy(const float* from, int64_t chans, float* to) {
-    std::copy(from, from + chans, to);
-    std::fill(to + chans, to + padded(chans), 0.0f);
-    return to;
-}
-
-// The rows of a map, cut into strips that a thread takes one by one: several that fit into the second-level cache
-// together, as many for each thread.
-struct Strips {
-    int64_t rows, count;
-
-    Strips(int64_t rows, int64_t chans) : rows(rows) {
-        const int64_t most = std::min<int64_t>(std::max<int64_t>(24576 / padded(chans) / TALL, 4), 16) * TALL;
-        const int64_t threads = omp_get_max_threads();
-        count = std::min((((rows + most - 1) / most + threads - 1) / threads) * threads, rows);
-    }
-    int64_t begin(int64_t i) const { return rows * i / count; }
-    int64_t longest() const { return (rows + count - 1) / count; }
-};
-
-// Sums over threads, always in the same order: a run repeats to the bit.
-struct Partial {
-    std::vector<const float*> parts = std::vector<const float*>(omp_get_max_threads());
-
-    void is(const float* mine) { parts[omp_get_thread_num()] = mine; }
-
-    // Called by all threads: to (rows, chans) = Σ parts, which lie as Rows, `offset` floats from where each begins.
-    void sum(float* to, int64_t rows, int64_t chans, int64_t row, int64_t offset = 0, int64_t block = PANEL) const {
-        const int threads = omp_get_num_threads();
-#pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t c = 0; c < chans; c += PANEL) {
-                float total[PANEL] = {};
-                for (int t = 0; t < threads; t++) {
-                    const float* part = Rows{parts[t] + offset, row, block}.at(i, c);
-                    for (int64_t k = 0; k < PANEL; k++) total[k] += part[k];
-                }
-                std::copy(total, total + std::min<int64_t>(PANEL, chans - c), to + i * chans + c);
-            }
-    }
-    // Of sums that lie as sums_of says.
-    void sum_panels(float* to, int64_t rows, int64_t chans) const { sum(to, rows, chans, PANEL, 0, rows * PANEL); }
-};
 
 // Called by all threads: from dw = Σ e·vᵀ, db = Σ e and ds = Σ e·x̂, where out = … + s·(v·wᵀ + b + x̂), the gradients.
 //

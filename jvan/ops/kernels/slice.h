@@ -4,7 +4,7 @@
 // they displace each other between two taps. Copied once they need half of the time (docs/performance.md).
 #pragma once
 
-# include "pointwise_product.h"
+# include "scratch.h"
 
 namespace jvan {
 namespace {

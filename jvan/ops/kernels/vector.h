@@ -112,24 +112,9 @@ JVAN_INLINE vec exp2(vec x) {
 // e^x for x clamped to [-87, 88]; relative error below 3e-7 near 0, 4e-6 at the ends (that of x/ln 2).
 JVAN_INLINE vec exp(vec x) { return exp2(x * 1.4426950408889634f); }
 
-// Φ(x) - 1/2 = erf(x/√2)/2, exactly ±1/2 outside ±5.2; error below 2e-7.
-//
-// An odd polynomial: x·P(x² - 13.52), minimax for the error of x·Φ(x) on [-5.2, 5.2]. It is centred because in powers
-// of x² itself the rounding of float32 costs a thousand times the error.
-JVAN_INLINE vec normal_cdf_centred(vec x) {
-    constexpr float minimax[] = {1.359499841928482e-01f,   -5.010622087866068e-03f,  2.7367554139345884e-04f,
-                                 -1.6158079233719036e-05f, 9.571159580445965e-07f,   -5.4683233940977516e-08f,
-                                 2.9485009989116406e-09f,  -1.525440884719842e-10f,  7.560845179110931e-12f,
-                                 -3.051520082626713e-13f,  9.417168311972278e-15f,   -5.056537349784325e-16f,
-                                 3.2775393954800867e-17f,  -8.310637602398696e-19f};
-    vec square = vmin(x * x, splat(27.04f));
-    return clamp(x * polynomial(minimax, square - 13.52f), -0.5f, 0.5f);
-}
-
-JVAN_INLINE vec erf(vec x) { return 2.0f * normal_cdf_centred(x * 1.4142135623730951f); }
-
 // x·Φ(x) = max(x, 0) - h(|x|) with h(a) = a·(1 - Φ(a)): a polynomial on [0, 5.3], minimax for the absolute error, which
-// stays below 4e-7; h is 0 beyond. It is centred at 2.65 because of rounding, as above.
+// stays below 4e-7; h is 0 beyond. It is centred at 2.65 because in powers of |x| itself the rounding of float32 costs a
+// thousand times the error.
 JVAN_INLINE vec gelu(vec x) {
     constexpr float minimax[] = {1.066518947482109e-02f,   -2.754317596554756e-02f, 2.9913928359746933e-02f,
                                  -1.5899658203125e-02f,    2.0663198083639145e-03f, 2.6073928456753492e-03f,
