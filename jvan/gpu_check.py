@@ -24,9 +24,9 @@ SPARE_S = 15.0  # of --limit, for a step that ends by itself: Python's start bef
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json, what it printed to OUT/STEP.txt, and what Jittor and the compilers said to
-OUT/STEP.log. OUT/summary.json has every step's result and the verdicts on the goals (met, missed, open) by
-what OUT holds, from earlier runs too; the last lines repeat them. The exit status is 1 where a step failed or was not
-finished; a goal that is missed does not change it.
+OUT/STEP.log. OUT/summary.json has every step's result and a verdict on each goal (met, missed, open) by what
+OUT holds, from earlier runs too; the last lines repeat them. The exit status is 1 where a step failed or was
+not finished; a goal that is missed does not change it.
 
 On a machine that lends itself for ten minutes at a time, which must keep Jittor's cache and OUT between them:
 --steps environment jittor kernels parity training, then accuracy learning bandwidth, then each of the speed

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .._boot_common import chosen, jittor_cache
+from .._boot_common import chosen
+from ..checkpoints.weights_cache import cache_dir
 from ..errors import JvanError
 
 
@@ -21,7 +22,7 @@ def install(wheels: Path) -> Path:
     files = sorted(wheels.glob("*.whl"))
     if not files:
         raise JvanError(f"{wheels}: no wheels (*.whl) in there")
-    place = Path(jittor_cache(), "jvan", f"wheels-{_digest(files)}")
+    place = cache_dir() / f"wheels-{_digest(files)}"
     if place.is_dir():
         return place
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
