@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from ._cli import command
+from .benchmarking import gpu_summary, gpu_wheels
 
 # Jittor's log and the compilers' words are kept. No step needs MPI or cuDNN, which Jittor would compile first.
 ENVIRONMENT = {"log_silent": "0", "use_mpi": "0", "conv_opt": "1"}
-STEPS = ("environment", "jittor", "kernels", "parity", "training", "accuracy", "learning", "bandwidth", "benchmark")
+STEPS = (
+    "environment", "jittor", "kernels", "parity", "training", "accuracy", "learning", "bandwidth",
+    "speed", "speed-training", "speed-compiled",
+)  # fmt: skip
 NEED_DATA = ("accuracy", "learning")
+SPARE_S = 15.0  # of --limit, for a step that ends by itself: Python's start before it, and what is left to write
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json, what it printed to OUT/STEP.txt, and what Jittor and the compilers said to
-OUT/STEP.log; the last lines repeat the results. On a machine that lends itself for ten minutes at a time, which
-must keep Jittor's cache between them: --steps environment jittor kernels, then parity training accuracy, then
-learning bandwidth benchmark. The exit status is 1 where a step failed.
+OUT/STEP.log. OUT/summary.json has every step's result and a verdict on each goal (met, missed, open) by what
+OUT holds, from earlier runs too; the last lines repeat them. The exit status is 1 where a step failed or was
+not finished; a goal that is missed does not change it.
+
+On a machine that lends itself for ten minutes at a time, which must keep Jittor's cache and OUT between them:
+--steps environment jittor kernels parity training, then accuracy learning bandwidth, then each of the speed
+steps with --limit 570: they measure one case after another while there is time.
 """
 
 
@@ -40,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
         "--data", type=Path, metavar="DATA", help="CIFAR-10, without which accuracy and learning are left out"
     )
     parser.add_argument(
+        "--wheels",
+        type=Path,
+        metavar="DIR",
+        help="install DIR/*.whl first, without a network, for the steps alone and before what is installed",
+    )
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="put all that was found into FILE, a .tar.gz, after each step")  # fmt: skip
+    parser.add_argument(
         "--dry-run", action="store_true", help="the same logic on the CPU: small cases, emulated kernels"
     )
     parser.add_argument("--child", choices=STEPS, help=argparse.SUPPRESS)
@@ -53,27 +68,29 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.child:
         return _run_step(options.child, options)
-    results = {}
+    variables = {**gpu_wheels.environment(options.wheels and gpu_wheels.install(options.wheels)), **ENVIRONMENT}
+    results, summary = {}, {}
     for step in options.steps:
         left_out = step in NEED_DATA and not (options.data or options.dry_run)
-        results[step] = "left out: no --data" if left_out else _in_process(step, options)
-    for step, result in results.items():
-        print(f"{step}: {result}")
+        results[step] = "left out: no --data" if left_out else _in_process(step, options, variables)
+        summary = gpu_summary.write(options.out, results)
+        if options.pack:
+            gpu_summary.pack(options.out, options.pack)
+    print("\n".join(gpu_summary.lines(summary, results)))
     return int(not all(result.startswith(("ok", "left out")) for result in results.values()))
 
 
-def _in_process(step, options) -> str:
+def _in_process(step, options, variables) -> str:
     """Run one step in a child; "ok" or what went wrong."""
     print(f"== {step}", flush=True)
     start, text, log = time.monotonic(), options.out / f"{step}.txt", options.out / f"{step}.log"
     (options.out / f"{step}.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "jvan.gpu_check", "--child", step, "--out", str(options.out)]
-    command += (["--dry-run"] if options.dry_run else []) + (["--data", str(options.data)] if options.data else [])
+    command += ["--limit", str(options.limit)] + (["--dry-run"] if options.dry_run else [])
+    command += ["--data", str(options.data)] if options.data else []
     with open(text, "wb") as printed, open(log, "wb") as said:
         try:
-            child = subprocess.run(
-                command, stdout=printed, stderr=said, timeout=options.limit, env={**os.environ, **ENVIRONMENT}
-            )
+            child = subprocess.run(command, stdout=printed, stderr=said, timeout=options.limit, env=variables)
             status = child.returncode
         except subprocess.TimeoutExpired:
             status = None
@@ -91,19 +108,28 @@ def _judged(status: int | None, found: Path, limit: float, log: Path) -> str:
     if status == 0:
         return "ok"
     with contextlib.suppress(OSError, ValueError):
-        if json.loads(found.read_text(encoding="utf-8"))["ok"]:
+        document = json.loads(found.read_text(encoding="utf-8"))
+        if document["ok"]:
             return f"ok, but its process ended with status {status}; see {log}"
+        if document.get("left"):
+            return f"not finished: {len(document['left'])} cases left; a longer --limit, or fewer steps in a run"
     return f"failed with status {status}; see {log}"
 
 
 def _run_step(step, options) -> int:
+    end = time.monotonic() + options.limit - SPARE_S
     from .benchmarking.gpu_steps import STEPS as FUNCTIONS
+    from .benchmarking.gpu_task import Task
     from .device import use_device
+
+    def save(found):
+        text = json.dumps({**found, "dry_run": options.dry_run}, indent=1, default=str)
+        (options.out / f"{step}.json").write_text(text, encoding="utf-8")
 
     use_device("cpu" if options.dry_run else "cuda" if step != "environment" else "auto")
     with _device(options.out, options.dry_run):
-        found = FUNCTIONS[step](options.dry_run, *([options.data] if step in NEED_DATA else []))
-    (options.out / f"{step}.json").write_text(json.dumps(found, indent=1, default=str), encoding="utf-8")
+        found = FUNCTIONS[step](Task(options.dry_run, options.data, end, save))
+    save(found)
     return int(not found["ok"])
 
 

@@ -14,7 +14,8 @@ from ..inference.optimize import optimize_for_inference
 from ..inference.predictor import BUNDLED
 from ..inference.preprocess import preprocess
 from ..models.factory import create_model
-from .gpu_parity import INFERENCE, draw_pictures, folded, on, on_cpu
+from .gpu_parity import INFERENCE, folded, on, on_cpu
+from .gpu_training import draw_pictures
 
 EACH = 50  # pictures a class in a dry run: the emulator is slow
 BATCH = 100
@@ -23,16 +24,17 @@ LEARNT = 0.4  # top-1 after the short training in float32: ten classes by chance
 FALLS = 0.04  # by how much it may be lower in 16 bits: a run ends elsewhere with every rounding
 
 
-def accuracy(dry_run, data):
+def accuracy(task):
     """The bundled network's answers on CIFAR-10's test pictures in every precision, against the CPU's in float32.
 
-    A dry run takes some of them, or without `data` drawn ones.
+    A dry run takes some of them, or without data drawn ones.
     """
     with tempfile.TemporaryDirectory(prefix="jvan-gpu-check-") as folder:
+        data = task.data
         if data is None:
             data = Path(folder) / "data"
             draw_pictures(data, each=1, size=32, names=("cat", "dog"))
-        found = _answers(str(data), EACH if dry_run else None, int(not dry_run))
+        found = _answers(str(data), EACH if task.dry_run else None, task.use_cuda)
     least = found["cpu"]["right"] - FEWER * found["cpu"]["of"]
     fits = [found[t]["right"] >= least and found[t]["difference"] <= allowed for t, allowed in INFERENCE.items()]
     return {"ok": all(fits), "answers": found}
@@ -64,15 +66,15 @@ def _logits(network, pictures):
     return np.concatenate([network(jt.array(pictures[i : i + BATCH])).numpy() for i in range(0, len(pictures), BATCH)])
 
 
-def learning(dry_run, data):
+def learning(task):
     """Top-1 on CIFAR-10 after two epochs from scratch in every precision; a dry run makes two small steps on drawn pictures."""
     with tempfile.TemporaryDirectory(prefix="jvan-gpu-check-") as folder:
-        if dry_run:
-            draw_pictures(Path(folder) / "data", each=4, size=32)
-            data = Path(folder) / "data"
-        found = {dtype: _learnt(str(data), Path(folder) / dtype, dtype, dry_run) for dtype in INFERENCE}
+        data = Path(folder) / "data" if task.dry_run else task.data
+        if task.dry_run:
+            draw_pictures(data, each=4, size=32)
+        found = {dtype: _learnt(str(data), Path(folder) / dtype, dtype, task.dry_run) for dtype in INFERENCE}
     least = max(LEARNT, found["float32"] - FALLS)
-    return {"ok": dry_run or all(top1 >= least for top1 in found.values()), "top1": found}
+    return {"ok": task.dry_run or all(top1 >= least for top1 in found.values()), "top1": found}
 
 
 def _learnt(data, output, dtype, dry_run):

@@ -85,7 +85,7 @@ class Worker:
     def _answer(self, timeout: float) -> dict:
         line = self._line(time.monotonic() + timeout)
         if line is None:
-            raise WorkerLost(f"no answer within {timeout:g} s (--timeout)")
+            raise WorkerLost(f"no answer within {round(timeout, 1):g} s (--timeout)")
         if not line:
             raise WorkerLost(self._how_it_ended())
         try:

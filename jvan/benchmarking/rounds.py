@@ -80,7 +80,7 @@ def _iterations(seconds_each: float, seconds: float) -> int:
 
 
 def _times(row: Row, worker: Worker, count: int, each: int, settings: Settings) -> list[float]:
-    answer = worker.ask({"do": "run", "times": count, "each": each}, settings.timeout)
+    answer = worker.ask({"do": "run", "times": count, "each": each}, settings.patience())
     row.peak_mb = answer["peak_mb"]
     return answer["times"]
 
@@ -92,11 +92,11 @@ def _finish(row: Row, worker: Worker, settings: Settings, folder: Path, compared
         if not compared:
             return
         file = folder / f"{row.engine.name}.npz"
-        worker.ask({"do": "check", "file": str(file)}, settings.timeout)
+        worker.ask({"do": "check", "file": str(file)}, settings.patience())
         with np.load(file, allow_pickle=False) as outputs:
             row.outputs = {name: outputs[name] for name in outputs.files}
         if settings.profile and row.engine.ours:
-            row.operators = worker.ask({"do": "profile"}, settings.timeout)["operators"]
+            row.operators = worker.ask({"do": "profile"}, settings.patience())["operators"]
     except (WorkerLost, OSError, ValueError) as error:
         row.status, row.reason = "failed", f"its outputs: {error}"
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,8 @@ EXTRA = "pip install '.[bench]', or --python PATH"
 class Settings:
     """`pythons`: the peers' interpreters by engine, "" for all others; `lock`: a file to lock while a round is timed.
 
-    `tf32`: whether every engine on a GPU may round the factors of float32 products to TF32.
+    `tf32`: whether every engine on a GPU may round the factors of float32 products to TF32; `deadline`: the
+    time.monotonic() after which no answer is waited for.
     """
 
     rounds: int = 5
@@ -30,6 +33,11 @@ class Settings:
     profile: bool = False
     device: str = "cpu"
     tf32: bool = False
+    deadline: float = math.inf
+
+    def patience(self) -> float:
+        """Seconds that an engine may take for an answer from now on."""
+        return max(0.0, min(self.timeout, self.deadline - time.monotonic()))
 
     def python(self, engine: Engine) -> str:
         """jvan and Jittor run in this process's interpreter unless another is named for them; torch's exports."""
@@ -87,7 +95,7 @@ def _is_ready(row: Row, worker: Worker | None, settings: Settings) -> bool:
     if worker is None:
         return False
     try:
-        row.ready = worker.answer(settings.timeout)
+        row.ready = worker.answer(settings.patience())
     except WorkerLost as error:
         row.status, row.reason = "failed", str(error)
         return False

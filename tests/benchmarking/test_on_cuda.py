@@ -1,17 +1,21 @@
 """The benchmark of a GPU as far as it goes without one: its engines, its plan, its report, its refusals."""
 
+import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jvan import benchmark
-from jvan.benchmarking import gpu_benchmark, rounds
+from jvan.benchmarking import gpu_benchmark, gpu_verdicts, rounds
 from jvan.benchmarking.arguments import parser
-from jvan.benchmarking.cuda_engines import ceilings_on_cuda, chosen_on_cuda
+from jvan.benchmarking.cuda_engines import SUFFIX, ceilings_on_cuda, chosen_on_cuda
 from jvan.benchmarking.engines import Engine
-from jvan.benchmarking.machine import describe_gpus, random_weights
+from jvan.benchmarking.gpu_task import Task
+from jvan.benchmarking.machine import describe_gpus, describe_machine, random_weights
 from jvan.benchmarking.report import document, text
 from jvan.benchmarking.rounds import Settings, begin, run
 from jvan.cuda import driver
@@ -155,13 +159,27 @@ def test_report(measure):
     assert engines["jvan-fp16"]["of_ceiling"] == pytest.approx(gflops / 32)
 
 
-def test_the_short_run_has_what_matters_first():
-    planned = [(describe(case.config), case.batch_size, case.mode) for case, _ in gpu_benchmark.plan()]
-    assert planned[:4] == [("van_b0", 64, "infer"), ("van_b2", 64, "infer"), ("van_b0", 128, "train"), ("van_b2", 128, "train")]  # fmt: skip
-    assert {batch for _, batch, mode in planned if mode == "infer"} == {1, 64, 256}
-    assert all(len(engines) <= 3 for case, engines in gpu_benchmark.plan() if case.mode == "train")  # or memory ends
-    names = {engine.name for case, engines in gpu_benchmark.plan() for engine in engines if case.mode == "infer"}
-    assert names >= {"jvan", "jvan-fp16", "jvan-bf16", "torch-graphs-fp16", "torch-compile-graphs", "torch-channels-last-bf16"}  # fmt: skip
+PLANS = {plan: getattr(gpu_benchmark, plan)() for plan in ("inference", "training", "compiled")}
+
+
+def test_the_goals_come_first():
+    planned = {plan: [(case.config.arch, case.batch_size, case.mode) for case, _ in PLANS[plan]] for plan in PLANS}
+    assert planned["inference"] == [(arch, n, "infer") for n in (64, 1, 256) for arch in ("van_b0", "van_b2")]
+    assert planned["training"][:2] == [("van_b0", 128, "train"), ("van_b2", 128, "train")]
+    assert planned["compiled"][:4] == planned["inference"][:2] + planned["training"][:2]
+    assert set(planned["compiled"]) == set(planned["inference"] + planned["training"][:2])
+    assert all(
+        len(engines) <= 3 for cases in PLANS.values() for case, engines in cases if case.mode == "train"
+    )  # or memory ends
+
+
+def test_the_steps_together_have_every_mode_that_the_verdicts_ask_for():
+    measured = {}
+    for case, engines in [row for cases in PLANS.values() for row in cases]:
+        measured.setdefault((case.config.arch, case.mode, case.batch_size), set()).update(e.name for e in engines)
+    for arch, mode, batch, dtypes in gpu_verdicts.SPEED:
+        names = {f"{name}{SUFFIX[dtype]}" for name in ("jvan", *gpu_verdicts.MODES[mode]) for dtype in dtypes}
+        assert names <= measured[arch, mode, batch]
 
 
 def test_what_was_measured_of_the_device_is_not_measured_again():
@@ -174,20 +192,43 @@ def test_what_was_measured_of_the_device_is_not_measured_again():
     assert second.ceilings[0] is first.ceilings[0] and not any(row.measured for row in second.ceilings[1:])
 
 
-def test_the_short_run_without_a_gpu(capsys):
-    """The same logic on the CPU; a peer that is not installed is a line of it."""
-    found = gpu_benchmark.benchmark(dry_run=True)
-    ours, torch = found["cases"][0]["engines"]
-    assert found["ok"] and ours["status"] == "ok" and ours["median_ms"] > 0 and torch["status"] in ("ok", "missing")
-    assert "custom, 32×32, batch 2, inference" in capsys.readouterr().out
+@pytest.fixture
+def steps(monkeypatch, tmp_path):
+    """A function: seconds of time, faults of the first case -> (what a speed step found, what it kept on its way), with fakes."""
+    diary = tmp_path / "diary"
+    cases = [(replace(CASE, batch_size=n), [fake("jvan", diary), fake("torch", diary)]) for n in (1, 2, 3)]
+    monkeypatch.setattr(gpu_benchmark, "random_weights", lambda config: random_weights(TINY))
+
+    def measured(seconds, **fault):
+        plan = [(cases[0][0], [fake("jvan", diary, **fault), cases[0][1][1]]), *cases[1:]]
+        kept = []
+        settings = Settings(1, 0.25, 1, timeout=60, deadline=time.monotonic() + seconds)
+        monkeypatch.setattr(gpu_benchmark, "_setting", lambda task, plan: (plan, settings, describe_machine()))
+        return gpu_benchmark._measured(Task(True, save=lambda found: kept.append(json.dumps(found))), plan), kept
+
+    return measured
 
 
-def test_the_short_run_ends_in_time(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_benchmark, "describe_gpus", lambda: {"gpus": ["a GPU"]})
-    monkeypatch.setattr(gpu_benchmark, "LAST_START_S", -1.0)
-    found = gpu_benchmark.benchmark(dry_run=False)
-    assert found["ok"] is False and len(found["left"]) == len(gpu_benchmark.plan()) and not found["cases"]
-    assert capsys.readouterr().out.startswith("no time for: van_b0, 224×224, batch 64, inference; van_b2")
+def test_what_a_speed_step_found_is_kept_after_each_case(steps):
+    found, kept = steps(60)
+    assert found["ok"] and found["left"] == [] and len(found["cases"]) == 3
+    assert [len(json.loads(text)["cases"]) for text in kept] == [1, 2, 3]
+    assert [len(json.loads(text)["left"]) for text in kept] == [2, 1, 0] and not json.loads(kept[0])["ok"]
+
+
+def test_a_speed_step_ends_in_time(steps, capsys):
+    found, kept = steps(-1)
+    assert found["ok"] is False and len(found["left"]) == 3 and not found["cases"] and not kept
+    assert capsys.readouterr().out.startswith("no time for: custom, 32×48, batch 1, inference; custom")
+
+
+def test_no_engine_is_waited_for_past_the_deadline(steps):
+    """The first case hangs; it ends at the deadline, and as it took all the time, no other is begun."""
+    start = time.monotonic()
+    found, _ = steps(3, fault="meet", at=1, others=9)  # it waits for nine others, 20 s
+    assert time.monotonic() - start < 15 and not found["ok"] and len(found["left"]) == 2
+    ours = found["cases"][0]["engines"][0]
+    assert ours["status"] == "failed" and "no answer within" in ours["reason"]
 
 
 def test_what_the_device_gives_at_most(monkeypatch):

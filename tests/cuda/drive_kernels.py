@@ -5,6 +5,7 @@ from __future__ import annotations
 import jittor as jt
 import numpy as np
 
+from jvan.benchmarking import gpu_timed
 from jvan.models.blocks import Block
 from jvan.ops.cuda import functions, layers, run
 
@@ -16,6 +17,7 @@ def kernels(launched) -> dict:
     run.fault = lambda family, types: None
     cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "copy": copy}
     cases.update({"-".join(types): lambda types=types: bias(*types) for types in TYPES})
+    cases["timed"] = timed
     seen = {}
     for case, call in cases.items():
         names = []
@@ -62,6 +64,11 @@ def patches() -> list:
 
 def copy() -> list:
     return functions.run("copy", [drawn(1000)], [(1000,)])
+
+
+def timed() -> list:
+    """A copy between CUDA events: three maps of four numbers take turns, five calls are timed in each round."""
+    return [gpu_timed.begin("copy", [drawn(12)], [(12,)], 3, 5)]
 
 
 def bias(maps: str, parameters: str) -> list:

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from jvan.benchmarking.gpu_timed import ROUNDS
 from jvan.ops.cuda.operators import OPERATORS
 
 from .fake.build import build
@@ -87,6 +88,7 @@ def test_jvans_kernels_are_compiled_and_launched(seen):
     }  # fmt: skip
     # A block's passes, and the checks' before them, whose numbers nobody asks for here.
     assert all(case["launches"] >= len(case["operators"]) for case in kernels.values()), kernels
+    assert kernels["timed"]["launches"] == ROUNDS * (3 + 5)
     assert kernels["bfloat16-float32"]["operators"] == kernels["float16-float16"]["operators"] == ["bias"]
 
 

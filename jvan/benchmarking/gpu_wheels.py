@@ -1,0 +1,54 @@
+"""The wheels that a machine without a network is given for `python -m jvan.gpu_check`: unpacked where its steps find them first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .._boot_common import chosen
+from ..checkpoints.weights_cache import cache_dir
+from ..errors import JvanError
+
+
+def install(wheels: Path) -> Path:
+    """A folder with the packages of all `wheels`/*.whl and nothing that they require, made once for the same files.
+
+    pip works without a network. Raises JvanError where there are none, or pip refuses one.
+    """
+    files = sorted(wheels.glob("*.whl"))
+    if not files:
+        raise JvanError(f"{wheels}: no wheels (*.whl) in there")
+    place = cache_dir() / f"wheels-{_digest(files)}"
+    if place.is_dir():
+        return place
+    part = place.with_name(f"{place.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps"]
+    command = [*pip, "--no-compile", "--target", str(part), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        shutil.rmtree(part, ignore_errors=True)
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise JvanError(f"{wheels}: pip cannot install these wheels: {said[0] if said else 'it does not say why'}")
+    part.rename(place)
+    return place
+
+
+def environment(site: Path | None) -> dict[str, str]:
+    """The variables of a step's process, to which `site` comes before what is installed.
+
+    Without those that `import jvan` set in this one: a step may find a Jittor and a numpy that are not here.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in chosen()}
+    paths = [str(site.resolve())] if site else []
+    before = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths + before)}
+
+
+def _digest(files) -> str:
+    parts = [part for file in files for part in (file.name.encode(), file.read_bytes())]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

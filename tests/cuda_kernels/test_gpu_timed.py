@@ -1,0 +1,70 @@
+"""The source that times an operator between CUDA events, on the host: it takes turns among maps and leaves none out."""
+
+import numpy as np
+import pytest
+
+from jvan.benchmarking import gpu_timed
+from jvan.benchmarking.gpu_bandwidth import KERNELS
+from jvan.ops.cuda import emulator
+from jvan.ops.cuda.operators import OPERATORS
+
+# Between two events pass as many milliseconds as another event or synchronisation came since the first was recorded.
+EVENTS = """
+#include <cstdint>
+#include <cstring>
+typedef int64_t cudaEvent_t;
+enum {{ cudaMemcpyHostToDevice }};
+static int64_t clock_now = 0;
+inline int cudaEventCreate(cudaEvent_t* event) {{ return *event = 0; }}
+inline int cudaEventRecord(cudaEvent_t& event, int) {{ event = ++clock_now; return 0; }}
+inline int cudaEventSynchronize(cudaEvent_t) {{ return 0; }}
+inline int cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {{ *ms = float(b - a) * 7000; return 0; }}
+inline int cudaEventDestroy(cudaEvent_t) {{ return 0; }}
+inline int cudaMemcpy(void* to, const void* from, size_t size, int) {{ std::memcpy(to, from, size); return 0; }}
+namespace jvan {{ inline void check(int, const char*) {{}} }}
+#include "{header}"
+"""
+
+
+@pytest.fixture
+def timed(tmp_path, monkeypatch):
+    """An emulator of bias_gate, timed."""
+    plain = OPERATORS["bias_gate"]
+    header = tmp_path / "events.h"
+    header.write_text(EVENTS.format(header=emulator.HERE / plain.header))
+    numbers = (*plain.numbers, "in0_size", "in2_size", "out0_size", "turns", "calls")
+    operator = plain._replace(
+        header=str(header), source=gpu_timed.source_of(plain), outputs=plain.outputs + "F", numbers=numbers
+    )
+    monkeypatch.setattr(emulator, "OPERATORS", {"bias_gate": operator})
+    return emulator.Emulator(emulator.build(tmp_path))
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_every_map_has_its_turn(timed, turns):
+    rows, chans, rng = 5, 8, np.random.RandomState(0)
+    p, u = (rng.standard_normal((turns * rows, chans)).astype(np.float32) for _ in range(2))
+    bias = rng.standard_normal(chans).astype(np.float32)
+    sizes = dict.fromkeys(("in0_size", "in2_size", "out0_size"), rows * chans)
+    y, times = timed.run(
+        "bias_gate", ("float32", "float32"), [p, bias, u], [p.shape, (4,)],
+        {"slices": 1, "turns": turns, "calls": 7, **sizes},
+    )  # fmt: skip
+    np.testing.assert_allclose(y, (p + bias) * u, rtol=1e-6)
+    np.testing.assert_allclose(times, [1.0] * 4)  # one tick of 7 s, over seven calls
+
+
+def test_maps_are_more_than_the_cache_holds():
+    assert gpu_timed.turns_of(12_845_056) == 20 and gpu_timed.turns_of(822_083_584) == 2
+    assert all(gpu_timed.turns_of(moved) * moved >= gpu_timed.CACHE for moved in (3_211_264, 128_000_000, 255_000_000))
+
+
+def test_each_measured_kernel_can_be_timed():
+    """Every map that goes in or out takes turns; what is a parameter or a sum does not."""
+    for kernel, *_ in KERNELS:
+        operator = OPERATORS[kernel]
+        source = gpu_timed.source_of(operator)
+        for side, letters in (("in", operator.inputs), ("out", operator.outputs)):
+            for i, letter in enumerate(letters):
+                assert (f"auto* {side}{i}_p = " in source) == (letter == "T"), kernel
+        assert operator.source in source and f"out{len(operator.outputs)}_p + round" in source
