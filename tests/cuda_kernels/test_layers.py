@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jvan.ops import _jit
+from jvan.ops.adamw import adamw, adamw_ref
 from jvan.ops.attention import attention
 from jvan.ops.conv import conv
 from jvan.ops.cuda import run as cuda
@@ -101,6 +102,31 @@ def test_feed_forward_of_sixteen_bits(device, dtype, parameter):
     np.testing.assert_allclose(y.float32().numpy(), exact, atol=2e-2 * np.abs(exact).max())
     gradients = jt.grad(y.float32().sum(), variables)
     assert [g.dtype for g in gradients] == [v.dtype for v in variables]
+
+
+def test_adamw_is_one_operator(device, monkeypatch):
+    names, run = [], device.run
+    arrays = [*random_arrays((5, 3, 1, 1), (5, 3, 1, 1), (5, 3, 1, 1)), np.ones((5, 3, 1, 1), np.float32)]
+    rates = [0.9, 0.8, 0.3, 0.7, 0.4, 1.5, 0.05, 0.2]
+    adamw(*map(jt.array, arrays), rates)  # the kernel's check
+    monkeypatch.setattr(device, "run", lambda name, *call: names.append(name) or run(name, *call))
+    found = adamw(*map(jt.array, arrays), rates)
+    for ours, plain in zip(found, adamw_ref(*map(jt.array, arrays), rates)):
+        np.testing.assert_allclose(ours.numpy(), plain.numpy(), rtol=1e-5, atol=1e-6)
+    assert names == ["adamw"] and all(v.is_stop_grad() for v in found)
+
+
+@pytest.mark.parametrize("wide", ["local", "remote"])
+def test_attention_whose_kernels_do_not_fit_is_computed_otherwise(device, monkeypatch, wide):
+    """By plain operators: a kernel would raise in the middle of a run."""
+    monkeypatch.setattr("jvan.ops.attention.can_run", lambda *v: False)
+    sizes = {"local": 3, "remote": 3, wide: 17}
+    arrays = blocks.random_arrays(blocks.attention_shapes((1, 4, 3, 4), sizes["local"], sizes["remote"]))
+    variables = [jt.array(a) for a in arrays]
+    with jt.no_grad():
+        y = blocks.attention_of(attention, 1, (), np.ones(1))(*variables)
+    exact = blocks.numpy_attention(1, (), np.ones(1))(*(a.astype(np.float64) for a in arrays))
+    np.testing.assert_allclose(y.numpy(), exact, atol=3e-5 * np.abs(exact).max())
 
 
 def test_without_gradients_the_map_before_gelu_is_not_kept(device, monkeypatch):
