@@ -1,6 +1,6 @@
 // The patches that a strided K×K convolution reads as the rows of a matrix, and the way back: both as gathers, so that no
-// two threads write to one place. A block works at one picture, within which an index has 32 bits: a 64-bit division, of which
-// each element took five, costs ten times a 32-bit one, and the stem's 147 columns would wait for them, not for memory.
+// two threads write to one place. A block works at one picture, within which an index has 32 bits: a 64-bit division is a
+// long routine, and the stem, of three channels, would wait for divisions, not for memory.
 #pragma once
 # include "device.cuh"
 
