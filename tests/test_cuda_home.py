@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jvan import _boot_common
-from jvan.cuda import assemble, driver
+from jvan.cuda import assemble, driver, swap
 from jvan.cuda_home import main
 
 from .bootstrap.conftest import gpu, home  # noqa: F401
@@ -96,6 +98,52 @@ def test_failing_compiler_leaves_the_earlier_home(home, toolkit, tmp_path, capsy
     assert "does not compile: fatal: no luck" in capsys.readouterr().err
     assert sorted(target.rglob("*")) == before and os.listdir(tmp_path).count("it") == 1
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".jvan")]
+
+
+@pytest.fixture(params=["the system exchanges names", "it cannot"])
+def renames(request, monkeypatch, tmp_path):
+    """Whether names are exchanged by renames, and those that were made."""
+    calls, rename = [], os.rename
+    one, other = (write(tmp_path / name / "mark", name).parent for name in ("one", "other"))
+    if request.param == "it cannot":
+        monkeypatch.setattr(swap, "_exchange", lambda one, other: False)
+    elif not swap._exchange(str(one), str(other)):
+        pytest.skip("this file system cannot exchange names")
+    else:
+        assert (one / "mark").read_text() == "other"
+
+    def noted(source, target):
+        calls.append((os.path.basename(source), os.path.basename(target)))
+        time.sleep(0.01)  # another process may come in between
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", noted)
+    return request.param == "it cannot", calls
+
+
+def folders_to_put(folder, count):
+    return [write(folder / f".jvan-{i}" / "new" / "mark", str(i)).parent for i in range(count)]
+
+
+def test_home_is_there_at_every_moment(tmp_path, renames):
+    """Where names cannot be exchanged there are two renames, and a failure between them is undone."""
+    by_renames, calls = renames
+    (new,) = folders_to_put(tmp_path, 1)
+    write(tmp_path / "it" / "mark", "earlier")
+    swap.put(str(new), str(tmp_path / "it"), str(new.parent))
+    assert calls == ([("it", "old"), ("new", "it")] if by_renames else [])
+    assert (tmp_path / "it" / "mark").read_text() == "0"
+    with pytest.raises(OSError):
+        swap.put(str(tmp_path / "absent"), str(tmp_path / "it"), str(write(tmp_path / "more" / "x").parent))
+    assert (tmp_path / "it" / "mark").read_text() == "0"
+
+
+def test_homes_put_at_once_do_not_disturb_each_other(tmp_path, renames):
+    new = folders_to_put(tmp_path, 6)
+    with ThreadPoolExecutor(len(new)) as pool:
+        jobs = [pool.submit(swap.put, str(one), str(tmp_path / "it"), str(one.parent)) for one in new]
+    assert [job.exception() for job in jobs] == [None] * len(new)
+    assert (tmp_path / "it" / "mark").read_text() in map(str, range(len(new)))
 
 
 def test_named_compiler_overrides(home, toolkit, capsys, monkeypatch):  # noqa: F811

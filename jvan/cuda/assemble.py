@@ -18,6 +18,7 @@ from .._boot_common import asked
 from ..errors import JvanError
 from . import parts as of
 from .find import Toolkit, folders, show
+from .swap import put
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MANIFEST = "jvan-cuda.json"  # written last: a folder that holds it is a whole home
@@ -72,9 +73,7 @@ def assemble(folder: str, toolkit: Toolkit, archs: list[int], whole: bool) -> No
         variables = _fill(new, toolkit, archs, whole)
         with open(os.path.join(new, MANIFEST), "w", encoding="utf-8") as file:
             json.dump({"made of": toolkit.name, "archs": archs, "variables": variables}, file, indent=2)
-        if os.path.lexists(folder):
-            os.rename(folder, os.path.join(scratch, "old"))
-        os.rename(new, folder)
+        put(new, os.path.abspath(folder), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

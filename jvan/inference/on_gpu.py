@@ -9,7 +9,7 @@ import numpy as np
 
 from ..models.van import VAN
 from ..ops.cuda import folded
-from ..ops.cuda.functions import fits, layer_norm
+from ..ops.cuda.functions import fits, layer_norm, patch_weight
 from ..ops.cuda.run import rounded, why_not
 from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .network import InferenceNetwork
@@ -56,7 +56,8 @@ class GPUInferenceVAN(InferenceNetwork):
         rows = np.moveaxis(embed.weight, 1, -1).reshape(len(embed.weight), -1)  # in the order of ops.cuda's patches
         blocks = [self._block(fold_block(section(tensors, f"block{i}.{j}."))) for j in range(sizes.depth)]
         norm = _vector(tensors[f"norm{i}.weight"]), _vector(tensors[f"norm{i}.bias"])
-        return _Stage(sizes, self._product(Layer(rows, embed.bias)), blocks, norm)
+        weight = rounded(patch_weight(_vector(rows), sizes.kernel), self._dtype).stop_grad()
+        return _Stage(sizes, Layer(weight, _vector(embed.bias)), blocks, norm)
 
     def _block(self, block: FoldedBlock) -> FoldedBlock:
         return FoldedBlock(

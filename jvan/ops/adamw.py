@@ -8,6 +8,7 @@ import jittor as jt
 import numpy as np
 
 from ._jit import can_run, run_kernel
+from .cuda import layers as cuda
 
 
 def adamw(value, gradient, mean, square, rates):
@@ -15,6 +16,8 @@ def adamw(value, gradient, mean, square, rates):
 
     rates: eight numbers, 1 - learning rate · weight decay, β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, learning rate / (1 - β₁ᵗ)
     """
+    if cuda.can_adamw(value, gradient, mean, square):
+        return cuda.adamw(value, gradient, mean, square, rates)
     chosen = adamw_fused if can_run(value, gradient, mean, square) else adamw_ref
     return chosen(value, gradient, mean, square, rates)
 

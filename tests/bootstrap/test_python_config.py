@@ -98,6 +98,9 @@ def test_config_is_written_where_there_is_none(home, interpreter, monkeypatch, b
 
 def test_missing_headers_are_told(home, interpreter, monkeypatch):
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(interpreter / "include"))
-    for check in (_boot_python.check_python_config, _boot_python.check_headers):
-        assert check().status == BROKEN
-    assert "dev" in _boot_python.check_headers().fix
+    config, headers = _boot_python.check_python_config(), _boot_python.check_headers()
+    assert config.status == headers.status == BROKEN
+    assert headers.what == f"no Python.h for {sys.executable}, and Jittor compiles against it"
+    assert f"apt-get install python{_boot_python.VERSION}-dev" in headers.fix
+    write(interpreter / "include" / "Python.h")
+    assert _boot_python.check_headers().status == OK

@@ -15,7 +15,7 @@ TYPES = (("bfloat16", "float32"), ("float16", "float16"))  # besides float32
 def kernels(launched) -> dict:
     """{case: {operator: launches}}, where `launched()` counts them. The kernels' checks, which must fail here, are left out."""
     run.fault = lambda family, types: None
-    cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "copy": copy}
+    cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "adamw": adamw, "copy": copy}
     cases.update({"-".join(types): lambda types=types: bias(*types) for types in TYPES})
     cases["timed"] = timed
     seen = {}
@@ -60,6 +60,11 @@ def layer_norm() -> list:
 def patches() -> list:
     x, weight, bias = drawn(2, 9, 11, 3), drawn(32, 3, 7, 7), drawn(32)
     return with_gradients(layers.conv(x, weight, bias, 4, 3), x, weight, bias)
+
+
+def adamw() -> list:
+    shape = (5, 3, 7, 7)
+    return layers.adamw(drawn(*shape), drawn(*shape), drawn(*shape), drawn(*shape) ** 2, [0.5] * 8)
 
 
 def copy() -> list:

@@ -1,4 +1,4 @@
-"""The CUDA kernels, run on the host, against numpy in float64: outputs and every gradient, in all three types of maps."""
+"""The CUDA kernels, run on the host, against numpy in float64: outputs and every gradient, in all types of maps and parameters."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from jvan.ops.cuda import verify
 from jvan.ops.cuda.arrays import exact, stored
 from jvan.ops.cuda.emulator import TYPES
+from jvan.ops.cuda.functions import fits
 from jvan.ops.cuda.operators import TILE
 
 at_all_types = pytest.mark.parametrize("types", TYPES, ids="-".join)
@@ -19,10 +20,11 @@ def check(family, run, types, **case):
 
 # N, H, W, C: one pixel; VAN's smallest map; widths that no vector divides; more columns, rows, channels than a block takes.
 MAPS = [(1, 1, 1, 1), (3, 7, 7, 20), (1, 7, 7, 256), (1, 13, 5, 33), (1, 3, 131, 8), (1, 66, 2, 16)]
+# Each type of maps and of parameters with all, the other pairs of them with one: it costs seconds.
+MAPS_OF_TYPES = [(types, shape) for i, types in enumerate(TYPES) for shape in (MAPS if i < 3 else MAPS[1:2])]
 
 
-@at_all_types
-@pytest.mark.parametrize("shape", MAPS, ids=str)
+@pytest.mark.parametrize("types, shape", MAPS_OF_TYPES, ids=str)
 # The network's sizes; then those without a loop of their own: even ones, and one that reaches past every map.
 @pytest.mark.parametrize("size, dilation", [(5, 1), (7, 3), (3, 1), (3, 2), (4, 2), (2, 1), (1, 1), (9, 4)])
 def test_depthwise(run, types, shape, size, dilation):
@@ -36,21 +38,37 @@ def test_depthwise_cut_otherwise(run, size, dilation, tile):
     check("depthwise", run, TYPES[0], shape=(2, 5, 9, 12), size=size, dilation=dilation, tile=dict(zip(TILE, tile)))
 
 
-@pytest.mark.parametrize("limit", [48, 99, 164])
-def test_depthwise_on_devices_with_less_shared_memory(emulator, run, limit):
-    """The emulator refuses a launch that asks for more; 40 pixels of reach are what `fits` lets through."""
-    emulator.set(shared_limit=limit * 1024)
-    call = emulator.run
-    for shape, size, dilation in [((1, 9, 70, 16), 5, 10), ((1, 3, 5, 4), 11, 4)]:
-        for types in TYPES[:2]:
-            check("depthwise", call, types, shape=shape, size=size, dilation=dilation)
-    emulator.set()
+# Of those that `fits` lets through, the ones that need most, on maps as large as their reach.
+@pytest.mark.parametrize(
+    "types, shape, size, dilation",
+    [(TYPES[1], (1, 34, 34, 16), 12, 3), (TYPES[0], (1, 31, 31, 16), 7, 5), (TYPES[1], (1, 9, 70, 16), 5, 8)],
+    ids=str,
+)
+def test_depthwise_with_the_least_shared_memory(emulator, types, shape, size, dilation):
+    """The emulator refuses a launch that asks for more than every GPU has."""
+    assert fits(size, dilation)
+    emulator.set(shared_limit=48 * 1024)
+    try:
+        check("depthwise", emulator.run, types, shape=shape, size=size, dilation=dilation)
+    finally:
+        emulator.set()
+
+
+def test_what_may_not_fit_is_not_taken():
+    assert fits(15, 2) and not fits(16, 1) and not fits(7, 6) and not fits(14, 3)
 
 
 @at_all_types
 @pytest.mark.parametrize("shape", [(2, 7, 9, 12), (1, 1, 1, 3), (1, 3, 5, 130)], ids=str)
 def test_depthwise_gelu(run, types, shape):
     check("depthwise_gelu", run, types, shape=shape)
+
+
+@pytest.mark.parametrize("size", [3, 4, 9])
+def test_depthwise_gelu_of_other_sizes_and_cuts(run, size):
+    """3×3 has a loop of its own, the others have not."""
+    for tile in ({}, {"tile_height": 3, "tile_width": 5, "shift": 1, "threads": 64}):
+        check("depthwise_gelu", run, TYPES[2], size=size, tile=tile)
 
 
 # Rows, channels: one; a few; widths that no vector divides; several blocks of rows and of columns.
@@ -95,6 +113,25 @@ def test_statistics_with_one_odd_value(run):
     np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=3e-5)
 
 
+def test_sums_of_many_blocks(run):
+    """More than 128 of them, which are added otherwise; some have no row at all."""
+    x = np.random.RandomState(0).standard_normal((700, 17)).astype(np.float32)
+    total, _ = run("bias_backward", TYPES[0], [x], [(17,), (300, 1, 17)], {})
+    mean, var, _ = run("batch_statistics", TYPES[0], [x], [(17,), (17,), (300, 3, 17)], {})
+    for ours, exact_ones in (
+        (total, x.sum(0, np.float64)),
+        (mean, x.mean(0, np.float64)),
+        (var, x.astype(float).var(0)),
+    ):
+        np.testing.assert_allclose(ours, exact_ones, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (1025,), (41, 67), (2, 3, 5, 7)], ids=str)
+def test_adamw(run, shape):
+    """Less than a vector, whole ones, several blocks."""
+    check("adamw", run, TYPES[0], shape=shape)
+
+
 @at_all_types
 @pytest.mark.parametrize("shape", [*ROWS[:4], (70, 17)], ids=str)
 def test_layer_norm(run, types, shape):
@@ -104,7 +141,13 @@ def test_layer_norm(run, types, shape):
 @at_all_types
 @pytest.mark.parametrize(
     "shape, size, stride, padding",
-    [((2, 9, 11, 3), 7, 4, 3), ((3, 7, 8, 24), 3, 2, 1), ((1, 1, 1, 5), 3, 2, 1), ((1, 5, 6, 8), 2, 3, 0)],
+    [
+        ((2, 9, 11, 3), 7, 4, 3),
+        ((3, 7, 8, 24), 3, 2, 1),
+        ((1, 1, 1, 5), 3, 2, 1),
+        ((1, 5, 6, 8), 2, 3, 0),
+        ((2, 33, 18, 4), 2, 2, 1),
+    ],
     ids=str,
 )
 def test_patches(run, types, shape, size, stride, padding):
@@ -116,7 +159,7 @@ def test_pointers_that_are_not_aligned(emulator):
     before = emulator.misaligned
     emulator.misaligned = True
     try:
-        for family in ("depthwise", "epilogue", "batch_norm", "layer_norm", "patches"):
+        for family in verify.CHECKS:
             check(family, emulator.run, TYPES[1])
     finally:
         emulator.misaligned = before

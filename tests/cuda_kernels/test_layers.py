@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from jvan.ops import _jit
+from jvan.ops.adamw import adamw, adamw_ref
 from jvan.ops.attention import attention
 from jvan.ops.conv import conv
+from jvan.ops.cuda import layers
 from jvan.ops.cuda import run as cuda
 from jvan.ops.depthwise import depthwise
 from jvan.ops.feed_forward import feed_forward
-from jvan.ops.norm import batch_norm, layer_norm
+from jvan.ops.norm import Norm, batch_norm, layer_norm
 from jvan.ops.pointwise import pointwise
 from tests.ops import test_block_operators as blocks
 from tests.ops.check import check_op
@@ -101,6 +103,26 @@ def test_feed_forward_of_sixteen_bits(device, dtype, parameter):
     np.testing.assert_allclose(y.float32().numpy(), exact, atol=2e-2 * np.abs(exact).max())
     gradients = jt.grad(y.float32().sum(), variables)
     assert [g.dtype for g in gradients] == [v.dtype for v in variables]
+
+
+def test_adamw_is_one_operator(device, monkeypatch):
+    names, run = [], device.run
+    arrays = [*random_arrays((5, 3, 1, 1), (5, 3, 1, 1), (5, 3, 1, 1)), np.ones((5, 3, 1, 1), np.float32)]
+    rates = [0.9, 0.8, 0.3, 0.7, 0.4, 1.5, 0.05, 0.2]
+    adamw(*map(jt.array, arrays), rates)  # the kernel's check
+    monkeypatch.setattr(device, "run", lambda name, *call: names.append(name) or run(name, *call))
+    found = adamw(*map(jt.array, arrays), rates)
+    for ours, plain in zip(found, adamw_ref(*map(jt.array, arrays), rates)):
+        np.testing.assert_allclose(ours.numpy(), plain.numpy(), rtol=1e-5, atol=1e-6)
+    assert names == ["adamw"] and all(v.is_stop_grad() for v in found)
+
+
+@pytest.mark.parametrize("local, remote", [(3, 7), (17, 7), (3, 17)])
+def test_attention_whose_kernels_may_not_fit_is_not_taken(device, local, remote):
+    """Either of them would raise in the middle of a run."""
+    x, *arrays = map(jt.array, blocks.random_arrays(blocks.attention_shapes((1, 4, 3, 4), local, remote)))
+    norm, pairs = Norm(*arrays[:2], 1e-5), [tuple(arrays[i : i + 2]) for i in (4, 6)]
+    assert layers.can_attention(x, norm, arrays[2:], *pairs, 1) == (max(local, remote) < 17)
 
 
 def test_without_gradients_the_map_before_gelu_is_not_kept(device, monkeypatch):

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "CudaUtils.h"
-#include "permute.h"
+#include "move.h"
 
 void (*custom_cuda_malloc)(void**, size_t, size_t&) = nullptr;
 void (*custom_cuda_free)(void*, size_t, size_t&) = nullptr;
@@ -14,8 +14,6 @@ void (*custom_cuda_free)(void*, size_t, size_t&) = nullptr;
 namespace {
 
 using jvan::Permutation;
-using jvan::STEP;
-using jvan::TILE;
 
 const long long BLOCKS = 1 << 20;  // of a grid; each goes on to further tiles
 const int THREADS = 256;
@@ -25,36 +23,16 @@ struct Plan {
     cudaStream_t stream;
 };
 
-template <class Element>
-__global__ void move_tiles(Permutation p, const Element* __restrict__ input, Element* __restrict__ output) {
-    __shared__ Element tile[TILE][TILE + 1];  // a column more, so that a column of it lies in 32 different banks
-    long long x, y, from, to;
-    for (long long index = blockIdx.x; index < p.tiles(); index += gridDim.x) {
-        p.locate(index, x, y, from, to);
-        take(p, input, tile, x, y, from, threadIdx.x, threadIdx.y);
-        __syncthreads();
-        give(p, output, tile, x, y, to, threadIdx.x, threadIdx.y);
-        __syncthreads();
-    }
-}
-
-template <class Element>
-__global__ void move_rows(Permutation p, const Element* __restrict__ input, Element* __restrict__ output) {
-    const long long step = (long long)gridDim.x * blockDim.x;
-    for (long long to = (long long)blockIdx.x * blockDim.x + threadIdx.x; to < p.elements; to += step)
-        output[to] = input[p.source(to)];
-}
-
 unsigned blocks(long long wanted) { return unsigned(wanted < BLOCKS ? wanted : BLOCKS); }
 
 template <class Element>
 void launch(const Plan& plan, const void* input, void* output) {
     const Permutation& p = plan.permutation;
     if (p.rows)
-        move_rows<<<blocks((p.elements + THREADS - 1) / THREADS), THREADS, 0, plan.stream>>>(
+        jvan::move_rows<<<blocks((p.elements + THREADS - 1) / THREADS), THREADS, 0, plan.stream>>>(
             p, (const Element*)input, (Element*)output);
     else
-        move_tiles<<<blocks(p.tiles()), dim3(TILE, STEP), 0, plan.stream>>>(p, (const Element*)input, (Element*)output);
+        jvan::move_tiles<<<blocks(p.tiles()), THREADS, 0, plan.stream>>>(p, (const Element*)input, (Element*)output);
 }
 
 std::vector<Plan>& plans() {

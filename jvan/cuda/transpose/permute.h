@@ -11,7 +11,7 @@
 
 namespace jvan {
 
-const int AXES = 16, TILE = 32, STEP = 8;  // a block is TILE x STEP threads, each of which moves TILE / STEP elements
+const int AXES = 16, TILE = 32;
 
 struct Axis {
     long long size, from, to;  // strides in the input and in the output, in elements
@@ -101,19 +101,19 @@ private:
     __host__ __device__ static long long across(const Axis& axis) { return (axis.size + TILE - 1) / TILE; }
 };
 
-// A thread's part of a tile: in along the input's fastest axis, out along the output's.
+// A thread's part of a tile, every step-th row: in along the input's fastest axis, out along the output's.
 template <class Element>
 __host__ __device__ void take(const Permutation& p, const Element* input, Element (*tile)[TILE + 1], long long x,
-                              long long y, long long from, int column, int row) {
-    for (; row < TILE; row += STEP)
+                              long long y, long long from, int column, int row, int step) {
+    for (; row < TILE; row += step)
         if (x + column < p.fast_in.size && y + row < p.fast_out.size)
             tile[row][column] = input[from + (x + column) * p.fast_in.from + (y + row) * p.fast_out.from];
 }
 
 template <class Element>
 __host__ __device__ void give(const Permutation& p, Element* output, Element (*tile)[TILE + 1], long long x,
-                              long long y, long long to, int column, int row) {
-    for (; row < TILE; row += STEP)
+                              long long y, long long to, int column, int row, int step) {
+    for (; row < TILE; row += step)
         if (x + row < p.fast_in.size && y + column < p.fast_out.size)
             output[to + (x + row) * p.fast_in.to + (y + column) * p.fast_out.to] = tile[column][row];
 }

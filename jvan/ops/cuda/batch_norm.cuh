@@ -8,13 +8,13 @@ namespace jvan {
 struct Moments {
   float count, mean, deviations;
 
-  __device__ void unite(const Moments& other) {
-    const float total = count + other.count;
-    if (total == 0) return;
-    const float share = other.count / total, apart = other.mean - mean;
+  // Without a branch, so that the loads of several steps of a loop go out together.
+  __device__ Moments& operator+=(const Moments& other) {
+    const float total = count + other.count, share = other.count / (total > 1 ? total : 1), apart = other.mean - mean;
     mean += apart * share;
     deviations += other.deviations + apart * apart * count * share;
     count = total;
+    return *this;
   }
 };
 
@@ -46,36 +46,34 @@ __global__ void __launch_bounds__(256) batch_statistics_kernel(const T* x, float
     if (place.thread_row < place.thread_rows)
       kept[place.thread_row * width + int(threadIdx.x % place.lanes) * N + c] = {count, shift[c] + mean, squares[c] - mean * sum[c]};
   }
-  __syncthreads();
+  add_rows(kept, place.thread_rows, width);
   const int first = int(blockIdx.x % column_blocks) * width, slice = blockIdx.x / column_blocks;
   for (int c = threadIdx.x; c < width && first + c < r.chans; c += blockDim.x) {
-    Moments all = kept[c];
-    for (int t = 1; t < place.thread_rows; t++) all.unite(kept[t * width + c]);
     float* const to = partials + int64_t(slice) * 3 * r.chans + first + c;
-    to[0] = all.count;
-    to[r.chans] = all.mean;
-    to[2 * r.chans] = all.deviations;
+    to[0] = kept[c].count;
+    to[r.chans] = kept[c].mean;
+    to[2 * r.chans] = kept[c].deviations;
   }
 }
 
-// 32 channels a block, 8 threads a channel.
 template <class T>
-__global__ void __launch_bounds__(256) unite_moments_kernel(const T* x, const float* partials, float* mean, float* var, Rows r) {
+__global__ void __launch_bounds__(REDUCE_THREADS)
+unite_moments_kernel(const T* x, const float* partials, float* mean, float* var, int lanes, Rows r) {
   JVAN_DYNAMIC_SHARED(shared);
   Moments* const kept = reinterpret_cast<Moments*>(shared);
-  const int lane = threadIdx.x % 32, share = threadIdx.x / 32, channel = int(blockIdx.x) * 32 + lane;
+  const int shares = REDUCE_THREADS / lanes, lane = threadIdx.x % lanes, channel = int(blockIdx.x) * lanes + lane;
   Moments all = {0, 0, 0};
   if (channel < r.chans)
-    for (int slice = share; slice < r.slices; slice += 8) {
+#pragma unroll 8
+    for (int slice = threadIdx.x / lanes; slice < r.slices; slice += shares) {
       const float* from = partials + int64_t(slice) * 3 * r.chans + channel;
-      all.unite({from[0], from[r.chans], from[2 * r.chans]});
+      all += {from[0], from[r.chans], from[2 * r.chans]};
     }
   kept[threadIdx.x] = all;
-  __syncthreads();
-  if (share || channel >= r.chans) return;
-  for (int i = 1; i < 8; i++) all.unite(kept[i * 32 + lane]);
-  mean[channel] = to_float(x[channel]) + all.mean;
-  var[channel] = all.deviations / all.count;
+  add_rows(kept, shares, lanes);
+  if (threadIdx.x >= lanes || channel >= r.chans) return;
+  mean[channel] = to_float(x[channel]) + kept[lane].mean;
+  var[channel] = kept[lane].deviations / kept[lane].count;
 }
 
 // y = (x - mean) · rstd · weight + bias
@@ -146,7 +144,9 @@ batch_norm_backward_kernel(const T* dy, const T* x, const float* mean, const flo
 template <class T> void batch_statistics(const T* x, float* mean, float* var, float* partials, Rows r) {
   typedef T W;
   JVAN_LAUNCH_ROWS(batch_statistics_kernel, aligned<T>(r.chans, x), 3, r, x, partials, r);
-  launch("unite_moments", unite_moments_kernel<T>, divide_up(r.chans, 32), 256, 256 * int64_t(sizeof(Moments)), x, partials, mean, var, r);
+  const int lanes = columns_of_block(r.slices);
+  launch("unite_moments", unite_moments_kernel<T>, divide_up(r.chans, lanes), REDUCE_THREADS, REDUCE_THREADS * int64_t(sizeof(Moments)), x,
+         partials, mean, var, lanes, r);
 }
 
 template <class T, class W>

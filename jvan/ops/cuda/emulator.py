@@ -17,8 +17,14 @@ from .arrays import ARRAY_TYPES
 from .operators import OPERATORS, types_of
 
 HERE = Path(__file__).parent
-TYPES = (("float32", "float32"), ("float16", "float16"), ("bfloat16", "float32"))
-_COMPILED = (*TYPES, ("float16", "float32"))
+# Of maps and of parameters: all that `run.can_run` lets through.
+TYPES = (
+    ("float32", "float32"),
+    ("float16", "float16"),
+    ("bfloat16", "float32"),
+    ("float16", "float32"),
+    ("bfloat16", "bfloat16"),
+)
 _C_TYPES = {"float32": "float", "float16": "jvan::half_t", "bfloat16": "jvan::bfloat16_t"}
 _MARGIN = 64  # elements around an array, which a kernel must neither use nor change
 _DIMS = 4
@@ -26,7 +32,7 @@ _DIMS = 4
 
 def build(folder, compiler="g++") -> Path:
     """The library of the operators in `folder`, compiled unless one of the same sources is there. JvanError where the compiler fails."""
-    text = source_text()
+    text = source_text() + _SETTING
     headers = sorted(path for pattern in ("*.h", "*.cuh") for path in HERE.glob(pattern))
     digest = hashlib.sha256(b"".join([text.encode(), *(path.read_bytes() for path in headers)])).hexdigest()[:16]
     source, library = (Path(folder) / f"emulated-{digest}.{kind}" for kind in ("cpp", "so"))
@@ -95,12 +101,16 @@ def _with_margin(shape, dtype, misaligned, values=None):
 def source_text() -> str:
     """C++ of all operators for all pairs of types, each a C function that returns null or what went wrong."""
     headers = "".join(f'#include "{HERE / header}"\n' for header in sorted({o.header for o in OPERATORS.values()}))
-    functions = "".join(_function(name, operator, types) for name, operator in OPERATORS.items() for types in _COMPILED)
-    setting = (
-        'extern "C" void emulator_set(int backwards, int64_t limit) '
-        "{ jvan::emulator().backwards = backwards; jvan::emulator().limit = limit; }\n"
-    )
-    return f"{headers}\nstatic std::string fault;\n{setting}{functions}"
+    functions = "".join(_function(name, operator, types) for name, operator in OPERATORS.items() for types in TYPES)
+    return f"{headers}\nstatic std::string fault;\n{functions}"
+
+
+_SETTING = """
+extern "C" void emulator_set(int backwards, int64_t limit) {
+  jvan::emulator().backwards = backwards;
+  jvan::emulator().limit = limit;
+}
+"""
 
 
 def _function(name, operator, types) -> str:

@@ -35,7 +35,7 @@ def feed_forward(x, block):
 
 
 def patch_embed(x, layer, size, stride):
-    """A K×K convolution with a stride and half of K as padding: x (N, H, W, C), the layer's weight (O, K·K·C) -> (N, H', W', O)"""
+    """A K×K convolution with a stride and half of K as padding: x (N, H, W, C), the layer's weight as functions.patch_weight makes it -> (N, H', W', O)"""
     padding = size // 2
     height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
     y = f.add_bias(f.product(f.patches(x, size, stride, padding), layer.weight), layer.bias)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jittor as jt
 
-from .operators import TILE, groups_of, slices_of
+from .operators import RATES, TILE, groups_of, patch_columns, slices_of
 from .run import is_emulated, rounded, run
 
-MAX_SIZE, MAX_REACH = 15, 40  # of a depthwise kernel: what fits into shared memory everywhere
+MAX_SIZE, MAX_REACH = 15, 35  # of a depthwise kernel: what fits into the 48 KiB of shared memory that every GPU has
 
 
 def fits(size, dilation) -> bool:
@@ -65,8 +65,21 @@ def layer_norm(x, weight, bias, eps):
 
 
 def patches(x, size, stride, padding):
-    """x (N, H, W, C) -> (N · H' · W', K · K · C), the rows that a strided convolution reads."""
+    """x (N, H, W, C) -> (N · H' · W', columns), the rows that a strided convolution reads: K · K · C, and zeros."""
     return _Patches.apply(x, size, stride, padding)
+
+
+def patch_weight(matrix, size):
+    """A convolution's weight (O, K · K · C) with as many columns as its `patches` have."""
+    more = patch_columns(size, matrix.shape[1] // (size * size)) - matrix.shape[1]
+    return jt.concat([matrix, jt.zeros((matrix.shape[0], more), matrix.dtype)], 1) if more else matrix
+
+
+def adamw(value, gradient, mean, square, rates):
+    """See ops.adamw: one launch. All of float32."""
+    numbers = dict(zip(RATES, rates))
+    with jt.no_grad():  # else the new value would keep the maps behind its gradient, of every step so far
+        return run("adamw", [value, gradient, mean, square], [value.shape] * 3, count=value.numel(), **numbers)
 
 
 class _Depthwise(jt.Function):
@@ -207,9 +220,9 @@ class _LayerNorm(jt.Function):
 class _Patches(jt.Function):
     def execute(self, x, size, stride, padding):
         height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
-        self.shape = x.shape
+        self.shape, columns = x.shape, patch_columns(size, x.shape[3])
         self.numbers = {"out_height": height, "out_width": width, "size": size, "stride": stride, "padding": padding}
-        return run("gather_patches", [x], [(x.shape[0] * height * width, size * size * x.shape[3])], **self.numbers)[0]
+        return run("gather_patches", [x], [(x.shape[0] * height * width, columns)], **self.numbers)[0]
 
     def grad(self, dy):
         return run("add_patches", [dy], [self.shape], **self.numbers)[0], None, None, None

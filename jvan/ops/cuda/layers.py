@@ -31,15 +31,20 @@ def can_layer_norm(x, weight, bias) -> bool:
     return can_run(("layer_norm",), x, weight, bias)
 
 
-def can_attention(x, norm, parameters, remote, dilation) -> bool:
-    return f.fits(remote[0].shape[2], dilation) and can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
+def can_attention(x, norm, parameters, local, remote, dilation) -> bool:
+    fit = f.fits(local[0].shape[2], 1) and f.fits(remote[0].shape[2], dilation)
+    return fit and can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
 
 
 def can_feed_forward(x, norm, parameters) -> bool:
     return can_run(_FEED_FORWARD, x, norm.weight, norm.bias, *parameters)
 
 
-depthwise = f.depthwise
+def can_adamw(value, *others) -> bool:
+    return value.dtype == "float32" and can_run(("adamw",), value, *others)
+
+
+adamw, depthwise = f.adamw, f.depthwise
 
 
 def pointwise(x, weight, bias):
@@ -52,7 +57,7 @@ def conv(x, weight, bias, stride, padding):
     """See ops.conv."""
     out_chans, _, size, _ = weight.shape
     height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
-    matrix = weight.permute(0, 2, 3, 1).reshape((out_chans, -1))
+    matrix = f.patch_weight(weight.permute(0, 2, 3, 1).reshape((out_chans, -1)), size)
     y = f.add_bias(f.product(f.patches(x, size, stride, padding), matrix), bias)
     return y.reshape((x.shape[0], height, width, out_chans))
 

@@ -13,8 +13,8 @@ _DEPTHWISE = (
 )
 
 _PATCHES = (
-    "jvan::Patches{{int({x}_shape0), int({x}_shape1), int({x}_shape2), int({x}_shape3), int(out_height), int(out_width), "
-    "int(size), int(stride), int(padding)}}"
+    "{x}_shape0, jvan::Patches{{int({x}_shape1), int({x}_shape2), int({x}_shape3), int(out_height), int(out_width), "
+    "int({matrix}_shape1), int(size), int(stride), int(padding)}}"
 )
 _PATCH_NUMBERS = ("out_height", "out_width", "size", "stride", "padding")
 
@@ -34,7 +34,17 @@ class Operator(NamedTuple):
     numbers: tuple[str, ...] = ()
 
 
+RATES = ("decay", "beta1", "rest1", "beta2", "rest2", "root", "eps", "rate")  # of a step of AdamW: see ops.adamw
+
 OPERATORS = {
+    "adamw": Operator(
+        "adamw.cuh",
+        "jvan::adamw(in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, int64_t(count), "
+        f"jvan::Rates{{{', '.join(f'float({name})' for name in RATES)}}});",
+        "FFFF",
+        "FFF",
+        ("count", *RATES),
+    ),
     "copy": Operator("copy.cuh", "jvan::copy(in0_p, out0_p, in0_shape0);", "T", "T"),
     "depthwise": Operator(
         "depthwise.cuh",
@@ -168,14 +178,14 @@ OPERATORS = {
     ),
     "gather_patches": Operator(
         "patches.cuh",
-        f"jvan::gather_patches(in0_p, out0_p, {_PATCHES.format(x='in0')});",
+        f"jvan::gather_patches(in0_p, out0_p, {_PATCHES.format(x='in0', matrix='out0')});",
         "T",
         "T",
         _PATCH_NUMBERS,
     ),
     "add_patches": Operator(
         "patches.cuh",
-        f"jvan::add_patches(in0_p, out0_p, {_PATCHES.format(x='out0')});",
+        f"jvan::add_patches(in0_p, out0_p, {_PATCHES.format(x='out0', matrix='in0')});",
         "T",
         "T",
         _PATCH_NUMBERS,
@@ -187,6 +197,11 @@ def types_of(letters: str, storage: str, parameter: str) -> list[str]:
     """The dtypes that an operator's letters stand for."""
     names = {"T": storage, "W": parameter, "F": "float32"}
     return [names[letter] for letter in letters]
+
+
+def patch_columns(size: int, chans: int) -> int:
+    """Columns of a matrix of patches: of 16 bits, cuBLAS reads eight at once."""
+    return -(-size * size * chans // 8) * 8
 
 
 def slices_of(rows: int, chans: int) -> int:

@@ -44,3 +44,9 @@ def patches(x, size, stride, padding):
     padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
     return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+
+
+def adamw(value, gradient, mean, square, decay, beta1, rest1, beta2, rest2, root, eps, rate):
+    mean = mean * beta1 + gradient * rest1
+    square = square * beta2 + gradient**2 * rest2
+    return value * decay - mean / (np.sqrt(square) * root + eps) * rate, mean, square

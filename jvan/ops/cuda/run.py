@@ -25,7 +25,7 @@ def run(name, inputs, shapes, parameter=None, **numbers):
     """
     operator = OPERATORS[name]
     found = {letter: str(v.dtype) for letter, v in zip(operator.inputs, inputs)}
-    types = found["T"], parameter or found.get("W", "float32")
+    types = found.get("T", "float32"), parameter or found.get("W", "float32")
     if _emulator is not None:
         return _run_emulated(name, types, inputs, shapes, numbers)
     dtypes = types_of(operator.outputs, *types)

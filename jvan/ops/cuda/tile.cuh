@@ -85,8 +85,8 @@ __host__ __device__ inline int strips_across(int width, int dilation, int output
   return dilation * divide_up(divide_up(width, dilation), outputs);
 }
 
-// Sizes of a tile that fit into `budget` bytes of shared memory, `bytes(d)` being what a block needs, and give each of at
-// most 256 threads at most `passes` strips. What is 0 in `d` is chosen: few rows twice, then many blocks.
+// Sizes of a tile that fit into `budget` bytes of shared memory if they can, `bytes(d)` being what a block needs, and give each
+// of at most 256 threads at most `passes` strips. What is 0 in `d` is chosen: few rows twice, then many blocks.
 template <class Bytes>
 void choose_tile(Depthwise& d, int item, int outputs, int passes, int64_t budget, Bytes bytes) {
   const bool free_height = !d.tile_height, free_width = !d.tile_width, free_shift = d.shift < 0;
@@ -106,6 +106,8 @@ void choose_tile(Depthwise& d, int item, int outputs, int passes, int64_t budget
       d.tile_height = next;
   }
   while (free_width && d.tile_width > 1 && bytes(d) > budget) d.tile_width = divide_up(d.tile_width, 2);
+  // A wide reach on a small device: half a sector a pixel, which reads slowly, is better than a block that cannot run.
+  while (free_shift && bytes(d) > shared_limit() && d.chunk() * item > 16) d.shift--;
   // Small maps: more channels a block, up to 256 bytes a pixel.
   while (free_shift && 2 * tasks() <= 192 && d.chunk() < d.chans && d.chunk() * item < 256) {
     d.shift++;
