@@ -27,11 +27,10 @@ class Board:
         if step:
             self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def add(self, step: int, **values: float) -> None:
-        """Values by name, `__` for the `/` in it; OSError, with the folder's name, where they cannot be written."""
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Values by name; OSError, with the folder's name, where they cannot be written."""
         for name, value in values.items():
-            summary = self._scalar(name.replace("__", "/"), value)
-            self._write(self._event(step=step, wall_time=time.time(), summary=summary))
+            self._write(self._event(step=step, wall_time=time.time(), summary=self._scalar(name, value)))
 
     def _write(self, event) -> None:
         try:

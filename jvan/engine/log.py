@@ -57,9 +57,8 @@ class Log:
         row = (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}")
         self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
         if self._board is not None:
-            self._board.add(step, train__loss=loss, train__lr=lr)
-            if self._scaled:
-                self._board.add(step, train__loss_scale=loss_scale)
+            scale = {"train/loss_scale": loss_scale} if self._scaled else {}
+            self._board.add(step, {"train/loss": loss, "train/lr": lr, **scale})
         if self._bar is not None and self._bar.disable:
             left = (self.total - step) * self.batch_size / rate
             self._tell(
@@ -84,7 +83,7 @@ class Log:
         """After `epoch` epochs."""
         self._write(1, (step, epoch, f"{result.top1:.6f}", f"{result.top5:.6f}", f"{result.loss:.6f}", int(best)))
         if self._board is not None:
-            self._board.add(step, validation__top1=result.top1)
+            self._board.add(step, {"validation/top1": result.top1})
         mark = ", the best so far" if best else ""
         self._tell(
             f"epoch {epoch}: top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} % of {result.count} pictures{mark}"

@@ -81,7 +81,7 @@ def test_tensorboards_events_on_a_full_disk(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "try:\n"
         "    for step in range(1000):\n"
-        "        board.add(step, train__loss=1.0)\n"
+        "        board.add(step, {'train/loss': 1.0})\n"
         "except OSError as error:\n"
         "    print(step, error.filename)\n"
         "board.close()\n"
