@@ -38,10 +38,10 @@ class Norm(NamedTuple):
 
 
 def batch_statistics_fused(x):
-    """Mean and biased variance of each channel, in one pass over memory: x (…, C) -> two of (C,), both detached (`kernels/norm.h`)."""
+    """Mean and biased variance of each channel, in one pass over memory: x (…, C) -> two of (C,), both detached (`kernels/batch_norm.h`)."""
     chans = x.shape[-1]
     source = "jvan::batch_statistics(in0_p, in0_shape0, in0_shape1, out0_p, out1_p);"
-    mean, var = run_kernel("norm.h", source, [x.detach().reshape((-1, chans))], [(chans,)] * 2)
+    mean, var = run_kernel("batch_norm.h", source, [x.detach().reshape((-1, chans))], [(chans,)] * 2)
     return mean.stop_grad(), var.stop_grad()
 
 
@@ -63,7 +63,7 @@ def batch_norm_ref(x, weight, bias, eps):
 
 
 def batch_norm_fused(x, weight, bias, eps):
-    """By `kernels/norm.h`: float32 on the CPU."""
+    """By `kernels/batch_norm.h`: float32 on the CPU."""
     mean, var, rstd = Norm(weight, bias, eps).statistics(x)
     return _BatchNorm.apply(x, weight, bias, mean, rstd), mean, var
 
@@ -72,7 +72,7 @@ class _BatchNorm(jt.Function):
     def execute(self, x, weight, bias, mean, rstd):
         self.inputs = x, weight, mean, rstd
         return run_kernel(
-            "norm.h",
+            "batch_norm.h",
             "jvan::batch_norm_forward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p);",
             [_rows(x), mean, rstd, weight, bias],
             [_rows(x).shape],
@@ -81,7 +81,7 @@ class _BatchNorm(jt.Function):
     def grad(self, dy):
         x, weight, mean, rstd = self.inputs
         source = "jvan::batch_norm_sums(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p);"
-        (sums,) = run_kernel("norm.h", source, [_rows(dy), _rows(x), mean, rstd], [(2, x.shape[-1])])
+        (sums,) = run_kernel("batch_norm.h", source, [_rows(dy), _rows(x), mean, rstd], [(2, x.shape[-1])])
         return batch_norm_gradient(dy, x, weight, mean, rstd, sums), sums[1], sums[0], None, None
 
 
@@ -96,7 +96,7 @@ def batch_norm_gradient(dy, x, weight, mean, rstd, sums, residual=None, constant
     )
     numbers = {"add": residual is not None, "constant": constant}
     inputs = [_rows(dy), _rows(x), mean, rstd, weight, sums, _rows(dy if residual is None else residual)]
-    return run_kernel("norm.h", source, inputs, [_rows(x).shape], numbers)[0].reshape(x.shape)
+    return run_kernel("batch_norm.h", source, inputs, [_rows(x).shape], numbers)[0].reshape(x.shape)
 
 
 def layer_norm(x, weight, bias, eps):
@@ -115,7 +115,7 @@ def layer_norm_ref(x, weight, bias, eps):
 
 
 def layer_norm_fused(x, weight, bias, eps):
-    """By `kernels/norm.h`: float32 on the CPU."""
+    """By `kernels/layer_norm.h`: float32 on the CPU."""
     return _LayerNorm.apply(x, weight, bias, jt.array([eps], dtype="float32").stop_grad())
 
 
@@ -123,7 +123,7 @@ class _LayerNorm(jt.Function):
     def execute(self, x, weight, bias, eps):
         self.inputs = x, weight, eps
         source = "jvan::layer_norm_forward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p);"
-        (y,) = run_kernel("norm.h", source, [_rows(x), weight, bias, eps], [_rows(x).shape])
+        (y,) = run_kernel("layer_norm.h", source, [_rows(x), weight, bias, eps], [_rows(x).shape])
         return y.reshape(x.shape)
 
     def grad(self, dy):
@@ -132,7 +132,7 @@ class _LayerNorm(jt.Function):
             "jvan::layer_norm_backward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p);"
         )
         inputs = [_rows(dy), _rows(x), weight, eps]
-        dx, dw, db = run_kernel("norm.h", source, inputs, [_rows(x).shape, weight.shape, weight.shape])
+        dx, dw, db = run_kernel("layer_norm.h", source, inputs, [_rows(x).shape, weight.shape, weight.shape])
         return dx.reshape(x.shape), dw, db, None
 
 

@@ -2,7 +2,7 @@
 #pragma once
 
 # include "block.h"
-# include "layernorm.h"
+# include "block_layer_norm.h"
 # include "patch_embed.h"
 
 #include <omp.h>

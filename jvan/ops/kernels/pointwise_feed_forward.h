@@ -6,7 +6,8 @@
 // that one, or made again there: a fifth more products for maps that are four or eight times as wide as x.
 #pragma once
 
-# include "feed_forward_map.h"
+# include "feed_forward_frames.h"
+# include "norm.h"
 
 #include <atomic>
 

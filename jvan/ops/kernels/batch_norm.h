@@ -1,0 +1,131 @@
+// BatchNorm of channels-last maps in training: statistics, forward and backward pass.
+#pragma once
+
+# include "norm.h"
+
+namespace jvan {
+namespace {
+
+// Adds a block of rows to mean and squares (Σ(x - mean)²), in double, by the rule for the union of two samples.
+inline void add_to_statistics(Rows x, int64_t rows, int64_t chans, int64_t before, double* mean, double* squares) {
+    for (int64_t c = 0; c < chans; c += LANES) {
+        const float* column = x.a + c;
+        const vec middle = sum_rows(rows, [&](int64_t i, Sums& s) { s.one += load(column + i * x.row); }).one / float(rows);
+        const Sums around = sum_rows(rows, [&](int64_t i, Sums& s) {
+            __builtin_prefetch(column + (i + rows) * x.row);  // of the next block: a column is no stream
+            const vec away = load(column + i * x.row) - middle;
+            s.one += away, s.two += away * away;
+        });
+        const vec excess = around.one / float(rows), total = around.two;  // what rounding left in `middle`
+        for (int64_t lane = 0; lane < LANES && c + lane < chans; lane++) {
+            const double block = double(middle[lane]) + excess[lane], delta = block - mean[c + lane];
+            const double weight = double(rows) / (before + rows);
+            mean[c + lane] += delta * weight;
+            squares[c + lane] += double(total[lane]) - double(excess[lane]) * excess[lane] * rows + delta * delta * before * weight;
+        }
+    }
+}
+
+// Mean and (biased) variance of each channel over the rows, in one pass over memory.
+inline void batch_statistics(const float* x, int64_t rows, int64_t chans, float* mean, float* var) {
+    const int64_t block = 64, blocks = (rows + block - 1) / block, threads = omp_get_max_threads();
+    std::vector<double> means(threads * chans), squares(threads * chans);
+    std::vector<int64_t> counts(threads);
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        const int64_t me = omp_get_thread_num();
+        float* copy = own.get(0, block * pitch_of(chans));
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t begin = b * block, count = std::min(block, rows - begin);
+            const Rows strip = strip_of(x + begin * chans, count, chans, copy);
+            add_to_statistics(strip, count, chans, counts[me], &means[me * chans], &squares[me * chans]);
+            counts[me] += count;
+        }
+    }
+    for (int64_t c = 0; c < chans; c++) {
+        double m = 0, s = 0;
+        int64_t before = 0;
+        for (int64_t t = 0; t < threads; t++) {
+            if (!counts[t]) continue;
+            const double delta = means[t * chans + c] - m, weight = double(counts[t]) / (before + counts[t]);
+            s += squares[t * chans + c] + delta * delta * before * weight;
+            m += delta * weight;
+            before += counts[t];
+        }
+        mean[c] = m, var[c] = s / rows;
+    }
+}
+
+inline void batch_norm_forward(int64_t rows, int64_t chans, const float* x, const float* mean, const float* rstd,
+                               const float* gamma, const float* beta, float* y) {
+    static Scratch shared;
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
+    const Strips strips(rows, chans);
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < strips.count; s++) {
+        const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+        static thread_local Scratch own;
+        const Rows from = strip_of(x + begin * chans, count, chans, own.get(0, strips.longest() * pitch_of(chans)));
+        store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return apply(norm, load(from.a + i * from.row + c), c); });
+    }
+}
+
+// sums (2, C): of dy, and of dy·x̂.
+inline void batch_norm_sums(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
+                            const float* rstd, float* sums) {
+    static Scratch shared;
+    const int64_t pitch = pitch_of(chans), width = padded(chans);
+    const Affine norm = affine(mean, rstd, rstd, rstd, chans, shared, 0);
+    const Strips strips(rows, chans);
+    Partial partial;
+#pragma omp parallel
+    {
+        static thread_local Scratch own;
+        float* mine = own.zeros(0, 2 * width);
+        float *dy_copy = own.get(1, strips.longest() * pitch), *x_copy = own.get(2, strips.longest() * pitch);
+        partial.is(mine);
+#pragma omp for schedule(static)
+        for (int64_t s = 0; s < strips.count; s++) {
+            const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
+            add_norm_sums(norm, strip_of(dy + begin * chans, count, chans, dy_copy),
+                          strip_of(x + begin * chans, count, chans, x_copy), count, chans, mine, mine + width);
+        }
+        partial.sum(sums, 2, chans, width);
+    }
+}
+
+// dx = [residual +] scale·(dy - mean(dy) - x̂·mean(dy·x̂)), without the means where the statistics are constants.
+// sums: as batch_norm_sums makes them. residual may be null.
+inline void batch_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
+                                const float* rstd, const float* gamma, const float* sums, const float* residual,
+                                bool constant, float* dx) {
+    static Scratch shared;
+    const Affine norm = affine(mean, rstd, gamma, rstd, chans, shared, 0);
+    const int64_t width = padded(chans), pitch = pitch_of(chans);
+    float *level = shared.zeros(4, width), *slope = shared.zeros(5, width);
+    for (int64_t c = 0; c < chans && !constant; c++)
+        level[c] = sums[c] / rows, slope[c] = sums[chans + c] / rows * rstd[c];
+    const Strips strips(rows, chans);
+#pragma omp parallel for schedule(static)
+    for (int64_t s = 0; s < strips.count; s++) {
+        static thread_local Scratch own;
+        const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin, at = begin * chans;
+        const Rows from = strip_of(x + at, count, chans, own.get(0, strips.longest() * pitch));
+        const Rows grad = strip_of(dy + at, count, chans, own.get(1, strips.longest() * pitch));
+        auto result = [&](int64_t i, int64_t c) {
+            const vec away = load(from.a + i * from.row + c) - load(norm.mean + c);
+            return load(norm.scale + c) * (load(grad.a + i * grad.row + c) - load(level + c) - away * load(slope + c));
+        };
+        if (!residual) {
+            store_strip(dx + at, count, chans, result);
+        } else {
+            const Rows base = strip_of(residual + at, count, chans, own.get(2, strips.longest() * pitch));
+            store_strip(dx + at, count, chans, [&](int64_t i, int64_t c) { return load(base.a + i * base.row + c) + result(i, c); });
+        }
+    }
+}
+
+}  // namespace
+}  // namespace jvan
