@@ -1,7 +1,7 @@
-// The product of product.h by vectors, in tiles of registers.
+// The product of product.h: by AMX's tiles where they serve (amx_product.h), else by vectors, in tiles of registers.
 #pragma once
 
-# include "product.h"
+# include "amx_product.h"
 
 namespace jvan {
 namespace {
@@ -84,6 +84,7 @@ inline Tile tile_of(long rows) {
 
 // Rows [begin, end) of panels [first, last). Rows are shared out evenly: 49 are 10 + 10 + 10 + 10 + 9.
 inline void multiply(const Product& p, long begin, long end, int first, int last) {
+    begin = multiply_in_tiles(p, begin, end, first, last);
     const long count = end - begin;
     if (count <= 0) return;
     const long tiles = (count + ROWS - 1) / ROWS;
