@@ -14,9 +14,9 @@ namespace {
 
 #if JVAN_AMX
 
-// Rows that are left to the dot products. For 16 words of a panel tiles take 52 cycles where they hold no more than one tile
-// of rows (TDPBF16PS's latency by Intel's optimization manual: two sums, each of which waits for its former product), dot
-// products 32 instructions a row, at two a cycle 48 cycles for three rows; and tiles have to be configured. Not measured.
+// Rows that are left to the dot products. For 16 words of a panel these are 32 instructions a row, so 48 cycles for three rows
+// at two a cycle. Tiles load the same 32 lines of weights, keep only two sums in the making where a second tile of rows is
+// missing, each of which waits for its former product, and have to be configured first. An estimate: nothing was measured.
 constexpr long FEW_ROWS = 3;
 
 constexpr long TALL = 2 * TILE_ROWS;
@@ -118,7 +118,7 @@ inline long multiply_in_tiles(const Product& p, long begin, long end, int first,
     const long count = end - begin, times = count / TALL;
     if (!fits || count <= FEW_ROWS || !tiles_granted()) return begin;
     written(p.from);
-    // Shared out evenly, so that one configuration serves 56 rows (28 + 28) and 196; by that manual it takes some 200 cycles.
+    // Shared out evenly, so that one configuration serves 56 rows (28 + 28) and 196 (7 × 28): each new one clears all tiles.
     const long rows = count % TALL <= FEW_ROWS ? TALL : (count + times) / (times + 1);
     const long whole = begin + count / rows * rows, rest = end - whole;
     multiply_tall(p, begin, whole, rows, first, last);
