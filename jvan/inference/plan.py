@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 32  # channels that lie together; BLOCK in gemm.h
+BLOCK = 32  # channels that lie together; BLOCK in product.h
 CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
-GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in gemm.h
+GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in product.h
 ALIGNMENT = 16  # floats: a cache line
 ROUNDED = 96  # rows that are rounded to bfloat16 at a time; ROUNDED in gemm.h
 PATCHES = 48  # pixels whose patches are laid out at a time

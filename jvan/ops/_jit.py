@@ -7,6 +7,7 @@ operator serves all shapes.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -21,8 +22,10 @@ KERNELS = Path(__file__).parent / "kernels"
 CUDA_KERNELS = Path(__file__).parent / "cuda"
 SWITCH = "JVAN_KERNELS"
 
-# Bytes of a vector, 16, 32 or 64; None lets the header choose the processor's.
+# What a test asks of the headers: bytes of a vector, 16, 32 or 64, and who runs AMX's tiles, 0 nobody, 2 amx_emulated.h. None
+# lets the header choose the processor's.
 vector_bytes = None
+amx = None
 
 
 def run_kernel(header, source, inputs, shapes, numbers=None, dtype="float32"):
@@ -38,7 +41,7 @@ def run_kernel(header, source, inputs, shapes, numbers=None, dtype="float32"):
         [tuple(shape) for shape in shapes],
         [dtype] * len(shapes),
         list(inputs),
-        cpu_header=_header_text(header, vector_bytes),
+        cpu_header=_header_text(header, JVAN_VECTOR_BYTES=vector_bytes, JVAN_AMX=amx),
         cpu_src=names + source,
         data={name: float(value) for name, value in numbers.items()},
     )
@@ -99,9 +102,22 @@ def arithmetic(dtype: str) -> str:
     """What the products of a network of this dtype, "float32" or "bfloat16", are computed with on this machine, in words."""
     if dtype == "float32":
         return "float32"
-    if vector_bytes in (None, 64) and "__AVX512BF16__" in _macros(jt.flags.cc_path, "-march=native"):
-        return "bfloat16 products by AVX512-BF16, float32 sums"
-    return "values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here"
+    if amx == 2:
+        return "bfloat16 products by emulated AMX, float32 sums"
+    found = _macros(jt.flags.cc_path, "-march=native") if vector_bytes in (None, 64) else {}
+    tiles = amx is None and {"__AMX_BF16__", "__AMX_TILE__", "__AVX512F__", "__linux__"} <= found.keys()
+    if tiles and _tiles_granted():
+        return "bfloat16 products by AMX, float32 sums"
+    why = ": the operating system grants no AMX" if tiles else ""
+    if "__AVX512BF16__" in found:
+        return f"bfloat16 products by AVX512-BF16, float32 sums{why}"
+    return f"values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here{why}"
+
+
+def _tiles_granted() -> bool:
+    """Ask Linux for AMX's tiles as kernels/amx.h does; it answers the same however often a process asks."""
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18  # by number: glibc has no function for it
+    return ctypes.CDLL(None).syscall(*map(ctypes.c_long, (arch_prctl, request_permission, tile_data))) == 0
 
 
 @functools.cache
@@ -133,9 +149,9 @@ def _warn_once(reason: str) -> None:
 
 
 @functools.cache
-def _header_text(header: str, width: int | None) -> str:
-    define = f"#define JVAN_VECTOR_BYTES {width}\n" if width else ""
-    return f'// {_digest(KERNELS / header)}\n{define}#include "{KERNELS / header}"\n'
+def _header_text(header: str, **macros: int | None) -> str:
+    defines = "".join(f"#define {name} {value}\n" for name, value in macros.items() if value is not None)
+    return f'// {_digest(KERNELS / header)}\n{defines}#include "{KERNELS / header}"\n'
 
 
 @functools.cache

@@ -152,6 +152,29 @@ def test_bfloat16(monkeypatch, width, threads):
         assert 1e-4 < error(fast(x).numpy(), want) <= 3e-2
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("shape", [(1, 3, 130, 101), (3, 3, 64, 64)])
+def test_bfloat16_in_emulated_tiles(monkeypatch, shape, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    model, x = plain_network(VANConfig(**WIDE)), pictures(*shape)
+
+    def run(dtype, amx):
+        monkeypatch.setattr(_jit, "amx", amx)
+        fast = InferenceVAN(model, dtype)
+        assert ("emulated AMX" in fast.arithmetic) == (amx == 2)
+        logits, maps = fast._run(x, wanted=(0,), logits=True)
+        return logits.numpy(), maps[0].numpy()
+
+    def distance(a, b):
+        return np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2))
+
+    exact, dots, tiles = run("float32", None), run("bfloat16", 0), run("bfloat16", 2)
+    # Sums in another order make a value that lies between two of bfloat16 go the other way: one block later that is a 25th of
+    # bfloat16's own error, at the end half of it. So it is between kernels of 32 and 64 bytes, neither with tiles.
+    assert 0 < distance(tiles[1], dots[1]) <= 0.1 * distance(dots[1], exact[1])
+    assert distance(tiles[0], exact[0]) <= 2 * distance(dots[0], exact[0])
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"gate": "sigmoid", "lka_parts": ("dw", "pw")}, {"gate": "add"}, {"gate": "none", "lka_parts": ("pw",)}, {"in_chans": 1},

@@ -1,8 +1,5 @@
 """The fused network's products and depthwise rows against float64, at several vector widths."""
 
-import math
-
-import jittor as jt
 import numpy as np
 import pytest
 
@@ -10,9 +7,10 @@ from jvan.inference.fold import Layer
 from jvan.inference.packing import _depthwise, _pairs, _panels, _product
 from jvan.inference.plan import BLOCK
 from jvan.ops import _jit
+from tests.ops.blocks import gelu, in_blocks, nearest_bfloat16, normal, var
 
 WIDTHS = pytest.mark.parametrize("width", [None, 32, 16], ids=["processor's", "AVX2", "128 bits"])
-AFTER = ["nothing", "gelu", "rough_gelu", "times", "plus", "times_sigmoid"]  # enum After in gemm.h
+AFTER = ["nothing", "gelu", "rough_gelu", "times", "plus", "times_sigmoid"]  # enum After in product.h
 PRODUCT = """
 jvan::Product p = jvan::product(in0_p, in0_shape1 * 32, in0_shape0, in1_p, in2_p, out0_p, in0_shape1 * 32, false, jvan::After(after));
 p.gate = in3_p;
@@ -30,23 +28,6 @@ for (int b = 0; b < in0_shape0; b++)
     jvan::depthwise(d.of(b), in0_p + b * in0_shape1 * in0_shape2 * 32, in0_shape1, in0_shape2, 0, in0_shape1,
                     out0_p + b * in0_shape1 * in0_shape2 * 32);
 """
-
-
-def normal(*shape):
-    return np.random.RandomState(sum(shape)).standard_normal(shape).astype(np.float32)
-
-
-def var(array):
-    return jt.array(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def in_blocks(rows):
-    """(pixels, C) -> (C / 32, pixels, 32)"""
-    return np.moveaxis(rows.reshape(len(rows), -1, BLOCK), 1, 0)
-
-
-def gelu(x):
-    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
 @WIDTHS
@@ -72,15 +53,6 @@ def test_product(monkeypatch, width, after, pixels, begin, ins, outs, residual):
     np.testing.assert_allclose(
         found, want, rtol=0, atol=2e-4 if AFTER[after] == "rough_gelu" else 2e-6 * max(np.abs(want).max(), 5)
     )
-
-
-def nearest_bfloat16(array):
-    """By looking at both neighbours, the even one where they are equally near."""
-    bits = array.view(np.uint32) & 0xFFFF0000
-    low, high = bits.view(np.float32), (bits + 0x10000).view(np.float32)
-    below, above = np.abs(array - low), np.abs(high - array)
-    even = bits >> 16 & 1 == 0
-    return np.where((below < above) | (below == above) & even, low, high).astype(np.float64)
 
 
 @WIDTHS

@@ -1,4 +1,4 @@
-// LayerNorm over the channels of pixels in blocks (see gemm.h), in place.
+// LayerNorm over the channels of pixels in blocks (see product.h), in place.
 #pragma once
 
 # include "gemm.h"

@@ -1,4 +1,4 @@
-// Depthwise convolution of one block of 32 channels, whose pixels lie 32 floats apart (see gemm.h).
+// Depthwise convolution of one block of 32 channels, whose pixels lie 32 floats apart (see product.h).
 #pragma once
 
 # include "gemm.h"
