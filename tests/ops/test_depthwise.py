@@ -38,6 +38,21 @@ def test_kernels(size, dilation, chans, vector_bytes):
             )
 
 
+@at_two_widths
+@pytest.mark.parametrize("chans", [1, 33])
+@pytest.mark.parametrize("size, dilation", KERNELS)
+def test_64_pictures(size, dilation, chans, vector_bytes):
+    with vectors_of(vector_bytes):
+        for shape in [(64, 1, 1), (64, 7, 5)]:
+            check_op(
+                lambda x, w, b: depthwise_fused(x, w, b, dilation),
+                None,
+                lambda x, w, b: float64.depthwise(x, w, b, dilation),
+                random_inputs(*shape, chans, size),
+                directions=1,
+            )
+
+
 @pytest.mark.parametrize("shape", [(1, 56, 56, 32), (16, 7, 7, 256), (2, 30, 58, 96)], ids=str)
 @pytest.mark.parametrize("size, dilation", [(5, 1), (7, 3), (3, 1)])
 def test_sizes_of_the_network(shape, size, dilation):
