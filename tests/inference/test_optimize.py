@@ -272,6 +272,19 @@ def test_without_kernels_it_stays_plain_and_says_so(monkeypatch):
         assert type(optimize_for_inference(model)) is type(model)
 
 
+def test_a_processor_without_units_for_bfloat16_is_said_once(monkeypatch):
+    model = plain_network(VANConfig(**SMALL))
+    _jit.warn_once.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(_jit, "arithmetic", lambda dtype: "bfloat16 products by a unit, float32 sums")
+        optimize_for_inference(model, dtype="bfloat16")
+    monkeypatch.setattr(_jit, "vector_bytes", 32)
+    with pytest.warns(UserWarning, match="bfloat16 saves no time on this machine: values rounded .* no AVX512-BF16"):
+        optimize_for_inference(model, dtype="bfloat16")
+    optimize_for_inference(model, dtype="bfloat16")
+    optimize_for_inference(model)
+
+
 def test_few_plans_are_kept():
     fast = fused(plain_network(VANConfig(**SMALL)))
     for side in range(32, 32 + optimize.PLANS + 5):

@@ -1,5 +1,7 @@
 """The network's parts, arguments and promises; numbers against numpy in float64."""
 
+from dataclasses import replace
+
 import jittor as jt
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from jvan import create_model, list_models
 from jvan.models import LKA, VAN, build
 from jvan.models.layers import BatchNorm, DropPath
+from jvan.ops import _jit
 from jvan.variants import VANConfig, variant_config
 from tests import float64
 
@@ -29,6 +32,9 @@ ABLATIONS = [  # Table 3
     ({"gate": "add"}, 4_105_800),
     ({"gate": "sigmoid"}, 4_105_800),
 ]
+
+
+slower = pytest.mark.filterwarnings("ignore:training takes longer")
 
 
 def learned(model):
@@ -153,12 +159,31 @@ def test_drop_path_rates_rise_from_block_to_block():
     assert np.abs(model(x).numpy() - model(x).numpy()).max() == 0
 
 
+@slower
 def test_dropout_is_on_in_training_only():
     model = build(SMALL, drop_rate=0.5)
     x = noise(2, 3, 64, 64)
     assert np.abs(model(x).numpy() - model(x).numpy()).max() > 0
     model.eval()
     assert np.abs(model(x).numpy() - model(x).numpy()).max() == 0
+
+
+@pytest.mark.parametrize(
+    "options, changes, says",
+    [
+        ({"drop_rate": 0.1}, {}, "feed-forward of a block runs layer by layer: drop_rate is above 0"),
+        ({}, {"gate": "add"}, 'attention of a block runs layer by layer: the gate is "add"'),
+        ({}, {"lka_parts": ("dw", "pw")}, "parts of large-kernel attention are left out"),
+    ],
+)
+def test_training_without_the_fast_operators_is_said_once(options, changes, says):
+    model, x = build(replace(SMALL, **changes), **options), noise(2, 3, 32, 32)
+    _jit.warn_once.cache_clear()
+    with pytest.warns(UserWarning, match=says):
+        model(x)
+    model(x)
+    _jit.warn_once.cache_clear()
+    model.eval()(x)
 
 
 @pytest.mark.parametrize("height, width", [(32, 32), (33, 57), (64, 100), (129, 35)])

@@ -125,6 +125,6 @@ def test_dispatch(monkeypatch):
 def test_a_compiler_that_cannot_is_said(monkeypatch):
     x, weight, bias = (jt.array(a) for a in random_inputs(1, 5, 6, 8, 3))
     monkeypatch.setattr(_jit, "_compiler_fault", lambda path: "the C++ kernels are off: no compiler for them")
-    _jit._warn_once.cache_clear()
+    _jit.warn_once.cache_clear()
     with pytest.warns(UserWarning, match="no compiler for them; plain Jittor operators run instead"):
         depthwise(x, weight, bias).sync()
