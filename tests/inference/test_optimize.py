@@ -201,12 +201,13 @@ def test_numbers_that_the_kernels_have_too(name, value):
     assert int(found) == value
 
 
-@pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])
-def test_bfloat16_recorded_logits(arch):
+# README.md names these bars. Rounding adds up over the blocks: B0 and B1 have 13 and 10, B2 and B3 21 and 38.
+@pytest.mark.parametrize("arch, bar", [("van_b0", 1e-2), ("van_b1", 1e-2), ("van_b2", 2.5e-2), ("van_b3", 2.5e-2)])
+def test_bfloat16_recorded_logits(arch, bar):
     golden = recording(arch)
     fast = InferenceVAN(network(variant_config(arch), section(golden, "statistics/")), "bfloat16")
     for size in ("224x224", "193x257"):
-        assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= 3e-2
+        assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= bar
 
 
 def test_it_is_a_copy_and_does_not_train():
