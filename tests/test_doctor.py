@@ -107,6 +107,40 @@ def test_gpu_is_tried(tmp_path, fault, status):
     assert row["status"] == status and fault in row["what"] and ("and on the GPU" in row["what"]) == (not fault)
 
 
+def compiler_of(version, tmp_path):
+    path = tmp_path / "compiler"
+    path.write_text(f"#!/bin/sh\necho '#define {version}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("__GNUC__ 8", "the C++ kernels are off: they need GCC 9 or newer, {} is 8"),
+        ("__clang_major__ 10", "the C++ kernels are off: they need Clang 11 or newer, {} is 10"),
+        ("__EDG__ 1", "the C++ kernels are off: {} is neither GCC nor Clang"),
+    ],
+)
+def test_a_compiler_that_cannot_build_the_kernels_is_told(tmp_path, version, said):
+    compiler = compiler_of(version, tmp_path)
+    row = findings(examine(tmp_path, COMPUTES.replace("g++", compiler)))["start"]
+    assert row["status"] == "slow" and said.format(compiler) in row["what"]
+    assert "bfloat16" not in row["what"]
+
+
+def test_kernels_that_are_switched_off_are_told(tmp_path):
+    result = examine(tmp_path, JVAN_KERNELS="0")
+    row = findings(result)["start"]
+    assert result.returncode == 0 and row["status"] == "slow"
+    assert "; the C++ kernels are switched off: JVAN_KERNELS is 0" in row["what"] and "bfloat16" not in row["what"]
+
+
+def test_kernels_that_run_are_not_slow(tmp_path):
+    row = findings(examine(tmp_path, COMPUTES.replace("g++", compiler_of("__GNUC__ 9", tmp_path))))["start"]
+    assert row["status"] == "ok" and "; bfloat16 inference: values rounded to bfloat16" in row["what"]
+
+
 def test_hopeless_machine_is_told_without_a_try(tmp_path):
     result = examine(tmp_path, PATH="/nowhere")
     rows = findings(result)

@@ -35,12 +35,12 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
 
     BatchNorms (on their running statistics), layer scales and the attention's inner shortcut are folded
     into the neighbouring products. Outputs differ by rounding: about 1e-5 of the largest; with `dtype`
-    "bfloat16", whose products take rounded values and sum them in float32, about 1e-2. On a GPU the maps
-    are of that type too, and there is "float16", about 2e-3. `arithmetic` of the result says how it
-    computes. It runs on the device that Jittor was set to when it was made. Later changes of `model` do
-    not reach the copy. Where nothing can stand in for the model, a copy of the plain network is returned
-    with a warning that says why. TypeError for another kind of model; JvanError, a ValueError, for a
-    dtype that the device does not have.
+    "bfloat16", whose products take rounded values and sum them in float32, about 1e-2, 2e-2 in deep networks.
+    On a GPU the maps are of that type too, and there is "float16", about 2e-3. `arithmetic` of the result
+    says how it computes. It runs on the device that Jittor was set to when it was made. Later changes of
+    `model` do not reach the copy. Where nothing can stand in for the model, a copy of the plain network is
+    returned with a warning that says why; where the processor has no unit for bfloat16, another says so, once.
+    TypeError for another kind of model; JvanError, a ValueError, for a dtype that the device does not have.
     """
     if not isinstance(model, VAN):
         raise TypeError(f"optimize_for_inference takes a VAN, not a {type(model).__name__}")
@@ -48,9 +48,13 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
     reason = None if on_gpu() else _jit.why_not()
     if reason is None:
         try:
-            return (GPUInferenceVAN if on_gpu() else InferenceVAN)(model, dtype)
+            fast = (GPUInferenceVAN if on_gpu() else InferenceVAN)(model, dtype)
         except Unknown as unknown:
             reason = str(unknown)
+        else:
+            if fast.arithmetic.startswith("values rounded"):  # the processor has no unit for bfloat16
+                _jit.warn_once(f"bfloat16 saves no time on this machine: {fast.arithmetic}")
+            return fast
     warnings.warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
     plain = copy.deepcopy(model)
     plain.eval()

@@ -94,10 +94,11 @@ class Predictor:
             self.labels = checked(given, classes, source if isinstance(source, (str, PathLike)) else "labels")
 
     def describe(self) -> list[str]:
-        """What is used, in lines: the weights, their network and its device; the preprocessing; the weights' note, if any."""
+        """What is used, in lines: the weights, their network and its device; its arithmetic; the preprocessing; the weights' note, if any."""
         config, note = self.metadata.config, self.metadata.note
         lines = [
             f"weights: {self.weights} ({config.arch}, {config.num_classes} classes, on {self.device})",
+            f"arithmetic: {getattr(self.model, 'arithmetic', 'float32, the network as it is')}",
             f"preprocessing: {describe(self.metadata.preprocessing)}",
         ]
         return [*lines, f"note: {note}"] if note else lines

@@ -7,6 +7,7 @@ from typing import Callable
 
 from jittor import init, nn
 
+from ..ops._jit import can_run, warn_once
 from ..ops.attention import attention
 from ..ops.feed_forward import feed_forward
 from ..ops.gelu import gelu
@@ -52,15 +53,17 @@ class Attention(nn.Module):
         return self.proj_2(self.spatial_gating_unit(gelu(self.proj_1(x)))) + x
 
     @property
-    def is_one_operator(self) -> bool:
-        """Whether `ops.attention` computes it: the published LKA, of unchanged layers."""
+    def why_not_one_operator(self) -> str | None:
+        """Why `ops.attention` does not compute it, as it does the published LKA of unchanged layers; None where it does."""
         lka = self.spatial_gating_unit
-        return (
-            type(lka) is LKA
-            and lka.gate == "multiply"
-            and all(type(layer) is Pointwise for layer in (self.proj_1, lka.conv1, self.proj_2))
-            and all(type(layer) is Depthwise for layer in (lka.conv0, lka.conv_spatial))
-        )
+        if type(lka) is not LKA:
+            return f"the attention is a {type(lka).__name__}"
+        if lka.gate != "multiply":
+            return f'the gate is "{lka.gate}"'
+        pointwise, depthwise = (self.proj_1, lka.conv1, self.proj_2), (lka.conv0, lka.conv_spatial)
+        if any(type(layer) is nn.Identity for layer in (*pointwise, *depthwise)):
+            return "parts of large-kernel attention are left out"
+        return None if _are(Pointwise, pointwise) and _are(Depthwise, depthwise) else "its layers were replaced"
 
     @property
     def operands(self) -> tuple:
@@ -94,10 +97,13 @@ class CFF(nn.Module):
         return self.drop(self.fc2(x))
 
     @property
-    def is_one_operator(self) -> bool:
-        """Whether `ops.feed_forward` computes it: unchanged layers, no dropout."""
-        plain = type(self.dwconv.dwconv) is Depthwise and self.dwconv.dwconv.dilation == 1
-        return plain and not self.drop.drops and type(self.fc1) is Pointwise and type(self.fc2) is Pointwise
+    def why_not_one_operator(self) -> str | None:
+        """Why `ops.feed_forward` does not compute it, as it does unchanged layers without dropout; None where it does."""
+        if self.drop.drops:
+            return "drop_rate is above 0 (drop_path_rate costs nothing)"
+        dwconv = self.dwconv.dwconv
+        plain = _are(Pointwise, (self.fc1, self.fc2)) and _are(Depthwise, (dwconv,)) and dwconv.dilation == 1
+        return None if plain else "its layers were replaced"
 
     @property
     def operands(self) -> tuple:
@@ -123,7 +129,11 @@ class Block(nn.Module):
 
     def _add(self, x, norm, branch, scale, fused):
         """x + s·branch(norm(x)), in the operator `fused` where the branch's layers are those that it computes."""
-        if not branch.is_one_operator:
+        reason = branch.why_not_one_operator
+        if reason:
+            if norm.is_train and can_run(x):
+                what = "attention" if fused is attention else "feed-forward"
+                warn_once(f"training takes longer, for the {what} of a block runs layer by layer: {reason}")
             return (x + self.drop_path(scale * branch(norm(x)))).cast(x.dtype)
         keep = self.drop_path.factors(x.shape[0])
         # Kept until they are needed, a block's maps would be most of what it needs at once.
@@ -141,3 +151,7 @@ class PatchEmbed(nn.Module):
 
     def execute(self, x):
         return self.norm(self.proj(x))
+
+
+def _are(kind: type, layers) -> bool:
+    return all(type(layer) is kind for layer in layers)

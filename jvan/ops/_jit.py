@@ -87,7 +87,7 @@ def can_run(*variables) -> bool:
         return False
     reason = why_not()
     if reason and os.environ.get(SWITCH) != "0":
-        _warn_once(reason)
+        warn_once(f"{reason}; plain Jittor operators run instead, slower")
     return reason is None
 
 
@@ -144,8 +144,9 @@ def _macros(path: str, *options: str) -> dict[str, str]:
 
 
 @functools.cache
-def _warn_once(reason: str) -> None:
-    warnings.warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
+def warn_once(message: str) -> None:
+    """Say why a fast path is not taken: the first time, not at every step."""
+    warnings.warn(message, stacklevel=3)
 
 
 @functools.cache

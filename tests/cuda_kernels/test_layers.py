@@ -16,10 +16,9 @@ from jvan.ops.depthwise import depthwise
 from jvan.ops.feed_forward import feed_forward
 from jvan.ops.norm import Norm, batch_norm, layer_norm
 from jvan.ops.pointwise import pointwise
+from tests import float64
 from tests.ops import test_block_operators as blocks
 from tests.ops.check import check_op
-from tests.ops.test_depthwise import numpy_depthwise
-from tests.ops.test_norm import numpy_batch_norm, numpy_layer_norm
 
 
 @pytest.fixture
@@ -36,27 +35,21 @@ def random_arrays(*shapes):
     return [rng.standard_normal(s).astype(np.float32) for s in shapes]
 
 
-def numpy_conv(x, weight, bias, stride, padding):
-    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], (1, 2))[:, ::stride, ::stride]
-    return np.einsum("nhwcij,ocij->nhwo", windows, weight) + bias
-
-
 LAYERS = {
     "depthwise": (
         lambda x, w, b: depthwise(x, w, b, 3),
-        lambda x, w, b: numpy_depthwise(x, w, b, 3),
+        lambda x, w, b: float64.depthwise(x, w, b, 3),
         [(2, 7, 5, 6), (6, 1, 7, 7), (6,)],
     ),
-    "pointwise": (pointwise, lambda x, w, b: x @ w[:, :, 0, 0].T + b, [(2, 3, 5, 7), (4, 7, 1, 1), (4,)]),
-    "linear": (pointwise, lambda x, w, b: x @ w.T + b, [(3, 8), (5, 8), (5,)]),
+    "pointwise": (pointwise, float64.pointwise, [(2, 3, 5, 7), (4, 7, 1, 1), (4,)]),
+    "linear": (pointwise, float64.pointwise, [(3, 8), (5, 8), (5,)]),
     "conv": (
         lambda x, w, b: conv(x, w, b, 4, 3),
-        lambda x, w, b: numpy_conv(x, w, b, 4, 3),
+        lambda x, w, b: float64.conv(x, w, b, 4, 3),
         [(2, 9, 11, 3), (5, 3, 7, 7), (5,)],
     ),
-    "batch_norm": (lambda x, w, b: batch_norm(x, w, b, 1e-5)[0], numpy_batch_norm, [(2, 5, 7, 6), (6,), (6,)]),
-    "layer_norm": (lambda x, w, b: layer_norm(x, w, b, 1e-5), numpy_layer_norm, [(2, 5, 7, 6), (6,), (6,)]),
+    "batch_norm": (lambda x, w, b: batch_norm(x, w, b, 1e-5)[0], float64.batch_norm, [(2, 5, 7, 6), (6,), (6,)]),
+    "layer_norm": (lambda x, w, b: layer_norm(x, w, b, 1e-5), float64.layer_norm, [(2, 5, 7, 6), (6,), (6,)]),
 }
 
 
@@ -148,7 +141,7 @@ def test_kernels_that_compute_nonsense_are_not_used(device, monkeypatch):
     x, w, b = random_arrays((2, 7, 5, 6), (6, 1, 3, 3), (6,))
     with pytest.warns(UserWarning, match=r"depthwise \(float32, float32\) are off: output errs .* plain Jittor"):
         y = depthwise(jt.array(x), jt.array(w), jt.array(b))
-    np.testing.assert_allclose(y.numpy(), numpy_depthwise(x, w, b, 1), atol=1e-4)
+    np.testing.assert_allclose(y.numpy(), float64.depthwise(x, w, b, 1), atol=1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         depthwise(jt.array(x), jt.array(w), jt.array(b))

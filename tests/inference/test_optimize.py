@@ -1,4 +1,4 @@
-"""The fused network against the plain one and against the recordings of the original PyTorch code."""
+"""The fused network against numpy in float64, the plain one and the recordings of the original PyTorch code."""
 
 import re
 
@@ -13,6 +13,7 @@ from jvan.models.loading import assign
 from jvan.models.van import VANFeatures
 from jvan.ops import _jit
 from jvan.variants import VANConfig, variant_config
+from tests import float64
 from tests.inference.random_network import random_tensors
 from tests.models.recorded import error, network, picture, recording, section
 from weights_convert.random_state import SMALL, positions, stream
@@ -39,10 +40,20 @@ def fused(model):
     return InferenceVAN(model)
 
 
-def compare(model, x, bar=BAR):
-    want = model(x).numpy()
-    assert np.abs(want).max() > 1e-3
-    assert error(fused(model)(x).numpy(), want) <= bar
+def exact(model, config, x):
+    """Logits and the four stages' maps in float64: the plain network's own operators are kernels too."""
+    logits, maps = float64.network(x.numpy(), {n: v.numpy() for n, v in model.state_dict().items()}, config)
+    assert all(np.abs(values).max() > 1e-3 for values in (logits, *maps))
+    return logits, maps
+
+
+def compare(config, x, bar=BAR):
+    model = plain_network(config)
+    logits, maps = exact(model, config, x)
+    fast = fused(model)
+    assert error(fast(x).numpy(), logits) <= bar
+    for ours, theirs in zip(fast._run(x, wanted=(0, 1, 2, 3))[1], maps):
+        assert error(ours.numpy(), theirs) <= bar
 
 
 @pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])
@@ -61,29 +72,35 @@ def test_recorded_logits_and_maps(arch):
 
 @pytest.mark.parametrize("shape", [(1, 3, 224, 224), (2, 3, 193, 257)])
 def test_the_plain_b0(shape):
-    compare(plain_network(variant_config("van_b0")), pictures(*shape))
+    model, x = plain_network(variant_config("van_b0")), pictures(*shape)
+    want = model(x).numpy()
+    assert np.abs(want).max() > 1e-3
+    assert error(fused(model)(x).numpy(), want) <= BAR
 
 
 @pytest.mark.parametrize("width", [None, 32, 16], ids=["processor's", "AVX2", "128 bits"])
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
-def test_vector_widths_and_threads(monkeypatch, width, threads):
+@pytest.mark.parametrize("widths", [SMALL, WIDE], ids=["small", "wide"])
+def test_vector_widths_and_threads(monkeypatch, widths, threads, width):
     monkeypatch.setattr(_jit, "vector_bytes", width)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    compare(plain_network(VANConfig(**WIDE)), pictures(2, 3, 75, 101))
+    compare(VANConfig(**widths), pictures(2, 3, 75, 101))
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_hidden_maps_in_pieces(monkeypatch, threads):
     monkeypatch.setattr(plan, "CACHE", 1)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    compare(plain_network(VANConfig(**{**WIDE, "mlp_ratios": (5, 4, 6, 3)})), pictures(1, 3, 130, 101))
+    compare(VANConfig(**{**WIDE, "mlp_ratios": (5, 4, 6, 3)}), pictures(1, 3, 130, 101))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 17])
+@pytest.mark.parametrize("count", [1, 2, 3, 17, 64])
 def test_batches(count):
-    model = fused(plain_network(VANConfig(**WIDE)))
-    x = pictures(count, 3, 64, 64)
+    config = VANConfig(**WIDE)
+    plain, x = plain_network(config), pictures(count, 3, 64, 64)
+    model = fused(plain)
     together = model(x).numpy()
+    assert error(together, exact(plain, config, x)[0]) <= BAR
     for i in range(count):
         assert error(model(x[i : i + 1]).numpy(), together[i : i + 1]) <= BAR
     assert len({row.tobytes() for row in together}) == count
@@ -92,13 +109,13 @@ def test_batches(count):
 @pytest.mark.parametrize("size", [(32, 32), (33, 57), (193, 257), (1, 1), (20, 500)])
 @pytest.mark.parametrize("widths", [SMALL, WIDE], ids=["small", "wide"])
 def test_sizes(size, widths):
-    compare(plain_network(VANConfig(**widths)), pictures(1, 3, *size))
+    compare(VANConfig(**widths), pictures(1, 3, *size))
 
 
 @pytest.mark.parametrize("gate", ["multiply", "add", "none", "sigmoid"])
 @pytest.mark.parametrize("parts", [("dw", "dw_d", "pw"), ("dw", "dw_d"), ("dw_d", "pw"), ("dw", "pw"), ("pw",)])
 def test_ablations(parts, gate):
-    compare(plain_network(VANConfig(**SMALL, lka_parts=parts, gate=gate)), pictures(1, 3, 70, 49))
+    compare(VANConfig(**SMALL, lka_parts=parts, gate=gate), pictures(1, 3, 70, 49))
 
 
 @pytest.mark.parametrize(
@@ -112,19 +129,20 @@ def test_ablations(parts, gate):
 )  # fmt: skip
 def test_constructor_arguments(changes):
     config = VANConfig(**{**SMALL, **changes})
-    compare(plain_network(config), pictures(2, config.in_chans, 65, 48))
+    compare(config, pictures(2, config.in_chans, 65, 48))
 
 
 @pytest.mark.parametrize("indices", [(0, 1, 2, 3), (2,), (3, 1)])
 def test_features(indices):
+    config = VANConfig(**{**WIDE, "num_classes": 0})
     model = plain_network(VANConfig(**WIDE), out_indices=indices)
     x = pictures(2, 3, 75, 101)
-    maps, fast = model(x), fused(model)
+    maps, fast = exact(model, config, x)[1], fused(model)
     assert fast.feature_info == model.feature_info and fast.out_indices == indices
     found = fast(x)
-    assert len(found) == len(maps)
-    for ours, theirs in zip(found, maps):
-        assert error(ours.numpy(), theirs.numpy()) <= BAR
+    assert len(found) == len(indices)
+    for i, ours in zip(indices, found):
+        assert error(ours.numpy(), maps[i]) <= BAR
 
 
 def test_the_parts_of_a_call():
@@ -143,13 +161,13 @@ def test_the_parts_of_a_call():
 def test_bfloat16(monkeypatch, width, threads):
     monkeypatch.setattr(_jit, "vector_bytes", width)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    model = plain_network(VANConfig(**WIDE))
+    config = VANConfig(**WIDE)
+    model = plain_network(config)
     fast = InferenceVAN(model, "bfloat16")
     assert "bfloat16" in fast.arithmetic and ("no AVX512-BF16" in fast.arithmetic or width is None)
     for shape in [(1, 3, 130, 101), (3, 3, 64, 64)]:
         x = pictures(*shape)
-        want = model(x).numpy()
-        assert 1e-4 < error(fast(x).numpy(), want) <= 3e-2
+        assert 1e-4 < error(fast(x).numpy(), exact(model, config, x)[0]) <= 3e-2
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -184,7 +202,7 @@ def test_bfloat16_in_emulated_tiles(monkeypatch, shape, threads):
 def test_bfloat16_constructor_arguments(changes):
     config = VANConfig(**{**SMALL, **changes})
     model, x = plain_network(config), pictures(3, config.in_chans, 65, 48)
-    assert 1e-5 < error(InferenceVAN(model, "bfloat16")(x).numpy(), model(x).numpy()) <= 3e-2
+    assert 1e-5 < error(InferenceVAN(model, "bfloat16")(x).numpy(), exact(model, config, x)[0]) <= 3e-2
 
 
 @pytest.mark.parametrize("dtype, bar", [("float32", BAR), ("bfloat16", 3e-2)])
@@ -206,12 +224,13 @@ def test_numbers_that_the_kernels_have_too(name, value):
     assert int(found) == value
 
 
-@pytest.mark.parametrize("arch", ["van_b0", "van_b1", "van_b2", "van_b3"])
-def test_bfloat16_recorded_logits(arch):
+# README.md names these bars. Rounding adds up over the blocks: B0 and B1 have 13 and 10, B2 and B3 21 and 38.
+@pytest.mark.parametrize("arch, bar", [("van_b0", 1e-2), ("van_b1", 1e-2), ("van_b2", 2.5e-2), ("van_b3", 2.5e-2)])
+def test_bfloat16_recorded_logits(arch, bar):
     golden = recording(arch)
     fast = InferenceVAN(network(variant_config(arch), section(golden, "statistics/")), "bfloat16")
     for size in ("224x224", "193x257"):
-        assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= 3e-2
+        assert error(fast(picture(size)).numpy(), golden[f"{size}/logits"]) <= bar
 
 
 def test_it_is_a_copy_and_does_not_train():
@@ -275,6 +294,19 @@ def test_without_kernels_it_stays_plain_and_says_so(monkeypatch):
     model = plain_network(VANConfig(**SMALL))
     with pytest.warns(UserWarning, match=_jit.SWITCH):
         assert type(optimize_for_inference(model)) is type(model)
+
+
+def test_a_processor_without_units_for_bfloat16_is_said_once(monkeypatch):
+    model = plain_network(VANConfig(**SMALL))
+    _jit.warn_once.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(_jit, "arithmetic", lambda dtype: "bfloat16 products by a unit, float32 sums")
+        optimize_for_inference(model, dtype="bfloat16")
+    monkeypatch.setattr(_jit, "vector_bytes", 32)
+    with pytest.warns(UserWarning, match="bfloat16 saves no time on this machine: values rounded .* no AVX512-BF16"):
+        optimize_for_inference(model, dtype="bfloat16")
+    optimize_for_inference(model, dtype="bfloat16")
+    optimize_for_inference(model)
 
 
 def test_few_plans_are_kept():

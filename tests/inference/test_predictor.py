@@ -191,9 +191,13 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
         Predictor()
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 saves no time")  # on a processor without units for it
 def test_precision():
     """bfloat16 everywhere; float16 on the CPU is one line that says what to take."""
-    assert "bfloat16" in Predictor(device="cpu", dtype="bfloat16").model.arithmetic
+    predictor = Predictor(device="cpu", dtype="bfloat16")
+    assert "bfloat16" in predictor.model.arithmetic
+    assert f"arithmetic: {predictor.model.arithmetic}" in predictor.describe()
+    assert "arithmetic: float32" in Predictor(device="cpu").describe()
     for dtype in ("float16", "int8"):
         with pytest.raises(JvanError, match=f"{dtype}.* choose .*bfloat16"):
             Predictor(device="cpu", dtype=dtype)

@@ -52,6 +52,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:training takes longer")
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_numbers(case):
     expected, expected_state = run(False, **CASES[case])

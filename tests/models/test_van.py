@@ -1,6 +1,6 @@
 """The network's parts, arguments and promises; numbers against numpy in float64."""
 
-from math import erf
+from dataclasses import replace
 
 import jittor as jt
 import numpy as np
@@ -9,8 +9,9 @@ import pytest
 from jvan import create_model, list_models
 from jvan.models import LKA, VAN, build
 from jvan.models.layers import BatchNorm, DropPath
+from jvan.ops import _jit
 from jvan.variants import VANConfig, variant_config
-from tests.ops.test_conv import numpy_conv
+from tests import float64
 
 SMALL = VANConfig(embed_dims=(4, 8, 8, 12), depths=(1, 1, 1, 1), num_classes=5)
 PARAMETERS = {  # computed from the official code's shapes; the paper's Table 5 rounds them
@@ -22,6 +23,7 @@ PARAMETERS = {  # computed from the official code's shapes; the paper's Table 5 
     "van_b5": 89_967_688,
     "van_b6": 199_829_416,
 }
+PARTS = {"dw": "conv0", "dw_d": "conv_spatial", "pw": "conv1"}
 ABLATIONS = [  # Table 3
     ({"lka_parts": ("dw_d", "pw")}, 4_064_200),
     ({"lka_parts": ("dw", "pw")}, 4_025_800),
@@ -30,6 +32,9 @@ ABLATIONS = [  # Table 3
     ({"gate": "add"}, 4_105_800),
     ({"gate": "sigmoid"}, 4_105_800),
 ]
+
+
+slower = pytest.mark.filterwarnings("ignore:training takes longer")
 
 
 def learned(model):
@@ -68,16 +73,9 @@ def test_lka(parts, gate):
     lka = LKA(6, kernel_size=7, dilation=2, parts=parts, gate=gate)  # its dilated part is 4×4
     x = np.random.RandomState(0).standard_normal((2, 9, 5, 6))
     weights = {name: p.numpy().astype(np.float64) for name, p in lka.state_dict().items()}
-    a = x
-    if "dw" in parts:
-        a = numpy_conv(a, weights["conv0.weight"], weights["conv0.bias"], padding=1, depthwise=True)
-    if "dw_d" in parts:
-        w, b = weights["conv_spatial.weight"], weights["conv_spatial.bias"]
-        assert w.shape == (6, 1, 4, 4)
-        a = numpy_conv(a, w, b, padding=3, dilation=2, depthwise=True)
-    if "pw" in parts:
-        a = numpy_conv(a, weights["conv1.weight"], weights["conv1.bias"])
-    exact = {"multiply": x * a, "add": x + a, "none": a, "sigmoid": x / (1 + np.exp(-a))}[gate]
+    assert "dw_d" not in parts or weights["conv_spatial.weight"].shape == (6, 1, 4, 4)
+    assert {name.split(".")[0] for name in weights} == {PARTS[part] for part in parts}
+    exact = float64.lka(x, weights, dilation=2, gate=gate)
     ours = lka(jt.array(x.astype(np.float32))).numpy()
     assert np.abs(ours - exact).max() <= 1e-5 * np.abs(exact).max()
 
@@ -98,24 +96,7 @@ def test_block_is_the_papers_figure():
         p.assign(jt.array(spread.astype(np.float32)) * (1 if p.ndim == 1 else 0.3))
     w = {name: p.numpy().astype(np.float64) for name, p in block.state_dict().items()}
     x = np.random.RandomState(1).standard_normal((2, 6, 7, 4))
-
-    def norm(v, name):
-        return (v - w[f"{name}.running_mean"]) / np.sqrt(w[f"{name}.running_var"] + 1e-5) * w[f"{name}.weight"] + w[
-            f"{name}.bias"
-        ]
-
-    def conv(v, name, **options):
-        return numpy_conv(v, w[f"{name}.weight"], w[f"{name}.bias"], **options)
-
-    gelu = np.vectorize(lambda v: v * 0.5 * (1 + erf(v / 2**0.5)))
-    unit = "attn.spatial_gating_unit"
-    normed = norm(x, "norm1")
-    u = gelu(conv(normed, "attn.proj_1"))
-    a = conv(u, f"{unit}.conv0", padding=2, depthwise=True)
-    a = conv(conv(a, f"{unit}.conv_spatial", padding=9, dilation=3, depthwise=True), f"{unit}.conv1")
-    y = x + w["layer_scale_1"] * (conv(u * a, "attn.proj_2") + normed)
-    h = gelu(conv(conv(norm(y, "norm2"), "mlp.fc1"), "mlp.dwconv.dwconv", padding=1, depthwise=True))
-    exact = y + w["layer_scale_2"] * conv(h, "mlp.fc2")
+    exact = float64.block(x, w)
     ours = block(jt.array(x.astype(np.float32))).numpy()
     assert np.abs(ours - exact).max() <= 1e-5 * np.abs(exact).max()
 
@@ -178,12 +159,31 @@ def test_drop_path_rates_rise_from_block_to_block():
     assert np.abs(model(x).numpy() - model(x).numpy()).max() == 0
 
 
+@slower
 def test_dropout_is_on_in_training_only():
     model = build(SMALL, drop_rate=0.5)
     x = noise(2, 3, 64, 64)
     assert np.abs(model(x).numpy() - model(x).numpy()).max() > 0
     model.eval()
     assert np.abs(model(x).numpy() - model(x).numpy()).max() == 0
+
+
+@pytest.mark.parametrize(
+    "options, changes, says",
+    [
+        ({"drop_rate": 0.1}, {}, "feed-forward of a block runs layer by layer: drop_rate is above 0"),
+        ({}, {"gate": "add"}, 'attention of a block runs layer by layer: the gate is "add"'),
+        ({}, {"lka_parts": ("dw", "pw")}, "parts of large-kernel attention are left out"),
+    ],
+)
+def test_training_without_the_fast_operators_is_said_once(options, changes, says):
+    model, x = build(replace(SMALL, **changes), **options), noise(2, 3, 32, 32)
+    _jit.warn_once.cache_clear()
+    with pytest.warns(UserWarning, match=says):
+        model(x)
+    model(x)
+    _jit.warn_once.cache_clear()
+    model.eval()(x)
 
 
 @pytest.mark.parametrize("height, width", [(32, 32), (33, 57), (64, 100), (129, 35)])

@@ -6,25 +6,40 @@ import jittor as jt
 import numpy as np
 import pytest
 
+from jvan.ops._jit import run_kernel
 from jvan.ops.attention import attention_fused, attention_ref
 from jvan.ops.feed_forward import feed_forward_fused, feed_forward_ref
 from jvan.ops.norm import Norm
+from tests.float64 import batch_norm, depthwise, gelu, normalised, pointwise
 
 from .check import at_two_widths, check_op, vectors_of
-from .test_depthwise import numpy_depthwise
-from .test_gelu import numpy_gelu
-from .test_norm import numpy_batch_norm
 
 EPS = 1e-5
 # N, H, W, C: small maps that are all border, odd and prime ones, several bands of rows, several pictures to a group.
 SHAPES = [(2, 1, 1, 3), (2, 7, 7, 17), (1, 13, 5, 33), (5, 4, 6, 8), (2, 41, 37, 6)]
+HIDDEN = [5, 40, 70, 67, 130]
 # N, H, W, C and hidden channels whose products are made by Strassen's algorithm: as many pictures as threads or more, else it
 # is not used, of several strips of rows, and a product sums over several chunks of hidden channels.
 HALVED = ((max(3, len(os.sched_getaffinity(0))), 8, 14, 320), 512)
 
 
-def product(x, layer):
-    return x @ layer[0][:, :, 0, 0].T + layer[1]
+def is_halved(shape, hidden):
+    """Whether the feed-forward's products of this shape are made by Strassen's algorithm."""
+    x = jt.zeros(shape[:1]).stop_grad()
+    numbers = dict(zip(("batch", "height", "width", "chans", "hidden"), (*shape, hidden)))
+    source = (
+        "const jvan::FeedForward map = {batch, height, width, chans, hidden};\n"
+        "out0_p[0] = jvan::Bands::pictures(map).can_halve();"
+    )
+    return bool(run_kernel("feed_forward_bands.h", source, [x], [(1,)], numbers)[0].item())
+
+
+@at_two_widths
+def test_which_products_are_halved(vector_bytes):
+    """Else the cases that are to test Strassen's algorithm would test the plain products a second time."""
+    with vectors_of(vector_bytes):
+        assert is_halved(*HALVED)
+        assert not any(is_halved(shape, hidden) for shape, hidden in zip(SHAPES, HIDDEN))
 
 
 def random_arrays(shapes, seed=0):
@@ -65,8 +80,8 @@ def as_vars(arrays):
 
 def numpy_norm(x, gamma, beta, fixed):
     if not fixed:
-        return numpy_batch_norm(x, gamma, beta, EPS)
-    return (x - fixed[0]) / np.sqrt(fixed[1] + EPS) * gamma + beta
+        return batch_norm(x, gamma, beta, EPS)
+    return normalised(x, *fixed, gamma, beta, EPS)
 
 
 def feed_forward_of(op, fixed, keep, recompute=False):
@@ -80,8 +95,8 @@ def feed_forward_of(op, fixed, keep, recompute=False):
 def numpy_feed_forward(fixed, keep):
     def run(x, gamma, beta, w1, b1, taps, bias, w2, b2, scale):
         normal = numpy_norm(x, gamma, beta, fixed)
-        hidden = numpy_gelu(numpy_depthwise(product(normal, (w1, b1)), taps, bias, 1))
-        return x + scale * product(hidden, (w2, b2)) * keep[:, None, None, None]
+        hidden = gelu(depthwise(pointwise(normal, w1, b1), taps, bias, 1))
+        return x + scale * pointwise(hidden, w2, b2) * keep[:, None, None, None]
 
     return run
 
@@ -98,16 +113,16 @@ def attention_of(op, dilation, fixed, keep, recompute=False):
 def numpy_attention(dilation, fixed, keep):
     def run(x, gamma, beta, w1, b1, wl, bl, wr, br, w2, b2, w3, b3, scale):
         normal = numpy_norm(x, gamma, beta, fixed)
-        u = numpy_gelu(product(normal, (w1, b1)))
-        gate = product(numpy_depthwise(numpy_depthwise(u, wl, bl, 1), wr, br, dilation), (w2, b2))
-        return x + scale * (product(u * gate, (w3, b3)) + normal) * keep[:, None, None, None]
+        u = gelu(pointwise(normal, w1, b1))
+        gate = pointwise(depthwise(depthwise(u, wl, bl, 1), wr, br, dilation), w2, b2)
+        return x + scale * (pointwise(u * gate, w3, b3) + normal) * keep[:, None, None, None]
 
     return run
 
 
 @at_two_widths
 @pytest.mark.parametrize("constant", [False, True], ids=["batch", "constant"])
-@pytest.mark.parametrize("shape, hidden", [*zip(SHAPES, [5, 40, 70, 67, 130]), HALVED], ids=str)
+@pytest.mark.parametrize("shape, hidden", [*zip(SHAPES, HIDDEN), HALVED], ids=str)
 def test_feed_forward(shape, hidden, constant, vector_bytes):
     fixed, keep = statistics(shape[-1], constant), drop_path(shape[0])
     with vectors_of(vector_bytes):

@@ -6,6 +6,7 @@ import pytest
 
 from jvan.ops import _jit
 from jvan.ops.depthwise import depthwise, depthwise_fused, depthwise_ref
+from tests import float64
 
 from .check import at_two_widths, check_op, vectors_of
 
@@ -14,19 +15,6 @@ MAPS = [(1, 1, 1), (2, 7, 7), (1, 13, 5), (3, 4, 4), (1, 2, 31), (1, 37, 1), (2,
 CHANS = [1, 5, 17, 33, 64]
 # The network's, then others: a dilated 3×3, an even K, K = 1, one that reaches past every map, an uneven padding.
 KERNELS = [(5, 1), (7, 3), (3, 1), (3, 2), (4, 2), (1, 1), (9, 4), (2, 1)]
-
-
-def numpy_depthwise(x, weight, bias, dilation):
-    """x (N, H, W, C), weight (C, 1, K, K), float64: one tap of the kernel at a time."""
-    size, (height, width) = weight.shape[2], x.shape[1:3]
-    reach = dilation * (size - 1)
-    pad = (reach // 2, reach - reach // 2)
-    padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
-    total = np.zeros_like(x) + bias
-    for i in range(size):
-        for j in range(size):
-            total += padded[:, i * dilation :, j * dilation :][:, :height, :width] * weight[:, 0, i, j]
-    return total
 
 
 def random_inputs(batch, height, width, chans, size, seed=0):
@@ -45,8 +33,23 @@ def test_kernels(size, dilation, chans, vector_bytes):
                 lambda x, w, b: depthwise_fused(x, w, b, dilation),
                 # Plain Jittor compiles anew for each number of channels, and cannot do the uneven padding.
                 (lambda x, w, b: depthwise_ref(x, w, b, dilation)) if chans == 17 and size != 2 else None,
-                lambda x, w, b: numpy_depthwise(x, w, b, dilation),
+                lambda x, w, b: float64.depthwise(x, w, b, dilation),
                 random_inputs(*shape, chans, size),
+            )
+
+
+@at_two_widths
+@pytest.mark.parametrize("chans", [1, 33])
+@pytest.mark.parametrize("size, dilation", KERNELS)
+def test_64_pictures(size, dilation, chans, vector_bytes):
+    with vectors_of(vector_bytes):
+        for shape in [(64, 1, 1), (64, 7, 5)]:
+            check_op(
+                lambda x, w, b: depthwise_fused(x, w, b, dilation),
+                None,
+                lambda x, w, b: float64.depthwise(x, w, b, dilation),
+                random_inputs(*shape, chans, size),
+                directions=1,
             )
 
 
@@ -57,7 +60,7 @@ def test_sizes_of_the_network(shape, size, dilation):
     check_op(
         lambda x, w, b: depthwise_fused(x, w, b, dilation),
         None,
-        lambda x, w, b: numpy_depthwise(x, w, b, dilation),
+        lambda x, w, b: float64.depthwise(x, w, b, dilation),
         random_inputs(*shape, size),
         directions=1,
     )
@@ -103,7 +106,7 @@ def test_other_types_take_plain_jittor(dtype):
     x, weight, bias = (jt.array(a).cast(dtype) for a in arrays)
     output = depthwise(x, weight, bias)
     assert output.dtype == dtype
-    exact = numpy_depthwise(*(a.astype(np.float64) for a in arrays), 1)
+    exact = float64.depthwise(*(a.astype(np.float64) for a in arrays), 1)
     np.testing.assert_allclose(output.float32().numpy(), exact, atol=0.3 if "16" in dtype else 1e-5)
 
 
@@ -122,6 +125,6 @@ def test_dispatch(monkeypatch):
 def test_a_compiler_that_cannot_is_said(monkeypatch):
     x, weight, bias = (jt.array(a) for a in random_inputs(1, 5, 6, 8, 3))
     monkeypatch.setattr(_jit, "_compiler_fault", lambda path: "the C++ kernels are off: no compiler for them")
-    _jit._warn_once.cache_clear()
+    _jit.warn_once.cache_clear()
     with pytest.warns(UserWarning, match="no compiler for them; plain Jittor operators run instead"):
         depthwise(x, weight, bias).sync()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jvan.ops import norm as ops
+from tests import float64
 
 from .check import at_two_widths, check_op, vectors_of
 
@@ -17,15 +18,6 @@ def inputs(shape, seed=5):  # not check_op's: an output weighted by its own inpu
     return [rng.standard_normal(s).astype(np.float32) for s in (shape, shape[-1:], shape[-1:])]
 
 
-def numpy_batch_norm(x, weight, bias, eps=1e-5):
-    axes = tuple(range(x.ndim - 1))
-    return (x - x.mean(axes)) / np.sqrt(x.var(axes) + eps) * weight + bias
-
-
-def numpy_layer_norm(x, weight, bias, eps=1e-5):
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
-
-
 @at_two_widths
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_norm(shape, vector_bytes):
@@ -33,7 +25,7 @@ def test_batch_norm(shape, vector_bytes):
         check_op(
             lambda x, w, b: ops.batch_norm_fused(x, w, b, 1e-5)[0],
             lambda x, w, b: ops.batch_norm_ref(x, w, b, 1e-5)[0],
-            numpy_batch_norm,
+            float64.batch_norm,
             inputs(shape),
             tolerance=3e-5,
         )
@@ -46,7 +38,7 @@ def test_layer_norm(shape, vector_bytes):
         check_op(
             lambda x, w, b: ops.layer_norm_fused(x, w, b, 1e-5),
             lambda x, w, b: ops.layer_norm_ref(x, w, b, 1e-5),
-            numpy_layer_norm,
+            float64.layer_norm,
             inputs(shape),
             tolerance=3e-5,
         )
