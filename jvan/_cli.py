@@ -43,7 +43,8 @@ def command(main):
             _restart(main, sys.argv[1:] if argv is None else argv, error)
             return 1
         except (JvanError, OSError) as error:
-            print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
+            if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
+                print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
             _end_for_all()
             return 1
         except Exception:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 
 class JvanError(Exception):
-    """A job failed; the message is one line that names what was found, what was wanted and the fix."""
+    """A job failed; the message is one line that names what was found, what was wanted and the fix.
+
+    `common` once `in_all` was called: all of several processes raise it at the same place, and the first alone prints it.
+    """
+
+    common = False
+
+    def in_all(self):
+        """This error, as one of all processes."""
+        self.common = True
+        return self
 
 
 class CheckpointError(JvanError, ValueError):

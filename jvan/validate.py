@@ -14,7 +14,7 @@ from .variants import list_models
 EPILOG = """\
 DATA is a folder or tar file with a folder of pictures a class, or CIFAR's own files; of a data set with parts its
 val/ (or test/) is taken. Classes are found in the network's labels by name or WordNet id, in any order; a part of them
-is enough. A picture that cannot be read is named and not counted; more than 1 % of them is an error.
+is enough. A picture that cannot be read is named and not counted; more than one picture and more than 1 % are an error.
 
 --json: one object with "data", "weights", "arch", "pictures", "corrupt", "top1" and "top5" (from 0 to 1), "loss", "claim"
 (the publisher's top-1, per cent), "classes" and "confusion", a list of [label, answer, pictures].
@@ -25,7 +25,8 @@ SHOWN = 40  # classes in the table
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jvan validate",
-        description="Measure top-1 and top-5 on labelled pictures.",
+        description="Measure top-1 and top-5 on labelled pictures. Without --weights and --arch it is the bundled network that is "
+        "measured: CIFAR-10's ten classes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

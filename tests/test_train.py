@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,18 @@ def test_a_finished_run_resumes_to_nothing(trained, data, capsys):
     before = (trained / "log.csv").read_bytes(), (trained / "last.safetensors").read_bytes()
     assert train(data, *OPTIONS, "--epochs", "2", "--log-every", "2", "--output", trained, "--resume") == 0
     assert before == ((trained / "log.csv").read_bytes(), (trained / "last.safetensors").read_bytes())
+
+
+def test_the_last_state_and_the_best_are_kept(data, tmp_path, monkeypatch):
+    """Four validations, of which the second is to be the best on every machine."""
+    results = iter(SimpleNamespace(top1=top1, top5=1.0, loss=1.0, count=6) for top1 in (0.2, 0.6, 0.4, 0.6))
+    monkeypatch.setattr("jvan.engine.loop.evaluate", lambda *_: next(results))
+    assert train(data, *OPTIONS, "--epochs", "4", "--keep", "1", "--output", tmp_path) == 0
+    best, last = (tmp_path / "state" / f"step-{step:09d}.safetensors" for step in (6, 12))
+    assert set((tmp_path / "state").iterdir()) == {best, last}
+    for name, path in (("best", best), ("last", last)):
+        weights, state = load_state(tmp_path / f"{name}.safetensors").tensors, read_state_file(path).tensors
+        assert all((array == state[f"ema.{key}"]).all() for key, array in weights.items())
 
 
 def test_an_output_in_use_is_refused(trained, data, capsys):
@@ -200,7 +213,7 @@ def test_a_large_seed(data, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_precision_without_gain_needs_a_gpu(data, tmp_path, capsys, dtype):
+def test_a_precision_that_is_not_built_for_the_cpu_needs_a_gpu(data, tmp_path, capsys, dtype):
     assert "needs a GPU" in refused(
         capsys, data, *OPTIONS, "--device", "cpu", "--dtype", dtype, "--output", tmp_path / "o"
     )

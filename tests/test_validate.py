@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,15 @@ def test_a_class_that_the_network_does_not_know_is_one_line(weights, tmp_path, c
     assert len(lines) == 1 and "'yak'" in lines[0] and "7 classes" in lines[0]
     lines = run(capsys, tmp_path / "none", "--weights", weights, status=1).err.splitlines()
     assert len(lines) == 1 and "none" in lines[0]
+
+
+def test_the_network_that_ships_is_the_default(tmp_path, capsys):
+    """Of CIFAR-10's ten classes; its answer for a picture that is not CIFAR's is right."""
+    (tmp_path / "cat").mkdir()
+    shutil.copy(Path(__file__).parents[1] / "examples" / "cat.jpg", tmp_path / "cat")
+    found = json.loads(run(capsys, tmp_path, "--json").out)
+    assert found["weights"] == "bundled van_cifar10.safetensors" and found["pictures"] == 1
+    assert found["top1"] == 1 and [row["class"] for row in found["classes"]] == ["cat"]
 
 
 def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):

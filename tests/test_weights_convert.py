@@ -9,8 +9,11 @@ import pytest
 
 from jvan import JvanError
 from jvan.variants import VARIANTS
+from weights_convert.compare_training import laid_out
 from weights_convert.random_state import SMALL, TINY, official_shapes, positions, random_state
 from weights_convert.verify import compare, judge, table
+
+from .datasets.drawn import class_files, tar_of
 
 GOLDEN = Path(__file__).parent / "golden"
 SUMS = {  # of the network TINY, a tensor of each kind
@@ -38,6 +41,18 @@ def test_official_shapes_have_the_published_counts(arch, count):
     embed_dims, mlp_ratios, depths = VARIANTS[arch]
     shapes = official_shapes(embed_dims, depths, mlp_ratios)
     assert sum(int(np.prod(shape)) for name, shape in shapes.items() if "running_" not in name) == count
+
+
+def test_training_is_compared_on_pictures_without_parts(tmp_path):
+    """One picture a class, which the official loader wants in train/ and val/: the same bytes, all of them to train on."""
+    files = class_files(each=1, prefix="sample/")
+    laid = Path(laid_out(str(tar_of(tmp_path / "sample.tar", files)), tmp_path / "laid"))
+    train, val = (
+        {path.parent.name: path.read_bytes() for path in (laid / part).rglob("*.png")} for part in ("train", "val")
+    )
+    assert train == {name.split("/")[1]: data for name, data in files.items()}
+    assert len(val) == 1 and val.items() <= train.items()
+    assert laid_out(str(laid), tmp_path / "other") == str(laid) and not (tmp_path / "other").exists()
 
 
 def test_random_state_leaves_no_zeros_and_ones():

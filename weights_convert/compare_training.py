@@ -2,8 +2,10 @@
 
     python -m weights_convert.compare_training DATA --official VAN-Classification --python PYTORCHS_PYTHON
 
-DATA has train/ and val/. Both run in turns, each in a process of its own, for a number of steps; the first ones, in
-which jvan compiles and both fill their queues, are left out. Medians of the steps.
+DATA is a folder or tar file of pictures as `jvan train` takes it, such as one of a thousand of ImageNet's, one a class;
+where it is no folder with train/ and val/ it is laid out as one first, which is all that the official loader reads, with
+jvan's own division (of classes of one picture all are trained on). Both run in turns, each in a process of its own, for
+a number of steps; the first ones, in which jvan compiles and both fill their queues, are left out. Medians of the steps.
 """
 
 from __future__ import annotations
@@ -18,7 +20,23 @@ import tempfile
 import time
 from pathlib import Path
 
+from jvan.data.source import open_train_and_val
+from jvan.inference.pictures import MAX_BYTES
+
 FIRST = 4  # steps left out
+
+
+def laid_out(data: str, folder: Path) -> str:
+    """`data` where it is a folder with train/ and val/, else `folder`, into which its pictures are copied so, byte for byte."""
+    if all((Path(data) / part).is_dir() for part in ("train", "val")):
+        return data
+    train, val, _ = open_train_and_val(data)
+    for part, split in (("train", train), ("val", val)):
+        for index, (row, label) in enumerate(zip(split.rows, split.labels)):
+            path = folder / part / split.classes[label] / f"{index:07d}{Path(split.name(index)).suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(split.store.read(int(row), MAX_BYTES))
+    return str(folder)
 
 
 def official_steps(options) -> list[float]:
@@ -79,14 +97,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=16, metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     options = parser.parse_args(argv)
-    for each in range(options.rounds):
-        begun = time.strftime("%H:%M:%S")
-        ours, theirs = (statistics.median(steps(options)) for steps in (jvan_steps, official_steps))
-        print(
-            f"round {each + 1} ({begun}): jvan {options.batch_size / ours:.1f} pictures/s, official train.py "
-            f"{options.batch_size / theirs:.1f}; jvan takes {ours / theirs:.2f} of its time",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        options.data = laid_out(options.data, Path(folder))
+        for each in range(options.rounds):
+            begun = time.strftime("%H:%M:%S")
+            ours, theirs = (statistics.median(steps(options)) for steps in (jvan_steps, official_steps))
+            print(
+                f"round {each + 1} ({begun}): jvan {options.batch_size / ours:.1f} pictures/s, official train.py "
+                f"{options.batch_size / theirs:.1f}; jvan takes {ours / theirs:.2f} of its time",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

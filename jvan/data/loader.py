@@ -35,7 +35,8 @@ class Loader:
     for evaluation, each sample comes exactly once over all ranks, rows without one (and corrupt pictures) weigh 0,
     and all batches have the same shape. `workers=0` makes them in this process.
 
-    `corrupt` lists (name, reason) of the pictures that could not be read; DataError for more than one and 1 %.
+    `corrupt` lists (name, reason) of the pictures that could not be read; DataError for more than one and 1 %. One
+    of several processes knows its own alone: they wait in `met` until `learn` is given those of all.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Loader:
         self.work = Work(split, transform, seed, batch_size, rank, ranks, mixup, shuffle, drop_last)
         self.workers = min(workers, -(-self.work.rows // 2))
         self.corrupt: list[tuple[str, str]] = []
+        self.met: list[tuple[int, str, str]] = []  # (index, name, reason)
         self._seen: set[int] = set()
         self._pool: Pool | None = None
 
@@ -93,8 +95,10 @@ class Loader:
         indices = work.indices(epoch, step)
         weights = (indices >= 0).astype(np.float32)
         indices = indices.copy()
+        self.met += [(each.index, each.name, each.reason) for each in bad if each.index not in self._seen]
+        if work.ranks == 1:
+            self.learn(self.met)
         for each in bad:
-            self._note(each)
             if each.instead < 0:
                 weights[each.row] = 0
             else:
@@ -105,17 +109,19 @@ class Loader:
         targets = work.mix(epoch, step).targets(labels, work.mixup.classes, work.mixup.smoothing)
         return Batch(pictures, targets, indices, weights)
 
-    def _note(self, bad: Bad) -> None:
-        if bad.index in self._seen:
-            return
-        self._seen.add(bad.index)
-        self.corrupt.append((bad.name, bad.reason))
+    def learn(self, met: list) -> None:
+        """Note what all processes `met`, each picture once; DataError, in all of them, where these are too many."""
+        self.met = []
+        for index, name, reason in sorted(met):
+            if index not in self._seen:
+                self._seen.add(index)
+                self.corrupt.append((name, reason))
         count, total = len(self.corrupt), len(self.work.split)
         if count > max(1, LARGEST_SHARE_CORRUPT * total):
             first, reason = self.corrupt[0]
             raise DataError(
                 f"{first}: {reason}; it is one of {count} of {total} pictures that cannot be read, more than 1 %"
-            )
+            ).in_all()
 
     def close(self) -> None:
         """End the workers at once."""

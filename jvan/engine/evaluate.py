@@ -46,7 +46,8 @@ def evaluate(
     """Run `model` over the pictures of `loader` (its batches' `indices` point into `labels`); it ends in eval mode.
 
     `progress` wraps the batches; None where `stop()` is true before the end (a process alone: several would
-    wait for each other). Raises TrainingError where the output is not finite.
+    wait for each other). Raises TrainingError where the output is not finite, DataError, in all processes at the
+    end, where too many pictures could not be read.
     """
     network = optimize_for_inference(model) if isinstance(model, VAN) else model
     network.eval()
@@ -67,6 +68,7 @@ def evaluate(
         if confusion:
             np.add.at(matrix, (truth, order[:, 0]), 1)
         loss_sum += _cross_entropy(logits, truth)
+    loader.learn(processes.gathered(loader.met))
     matrix = processes.sum(matrix) if confusion else None
     total = float(processes.sum(np.array([loss_sum], np.float64))[0])
     return Evaluation(*processes.sum(counts), total, matrix)

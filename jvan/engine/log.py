@@ -58,7 +58,7 @@ class Log:
         self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
         if self._board is not None:
             scale = {"train/loss_scale": loss_scale} if self._scaled else {}
-            self._board.add(step, {"train/loss": loss, "train/lr": lr, **scale})
+            self._board.add(step, {"train/loss": loss, "train/lr": lr, "train/pictures_per_s": rate, **scale})
         if self._bar is not None and self._bar.disable:
             left = (self.total - step) * self.batch_size / rate
             self._tell(
@@ -83,7 +83,8 @@ class Log:
         """After `epoch` epochs."""
         self._write(1, (step, epoch, f"{result.top1:.6f}", f"{result.top5:.6f}", f"{result.loss:.6f}", int(best)))
         if self._board is not None:
-            self._board.add(step, {"validation/top1": result.top1})
+            names = ("top1", "top5", "loss")
+            self._board.add(step, {f"validation/{name}": getattr(result, name) for name in names})
         mark = ", the best so far" if best else ""
         self._tell(
             f"epoch {epoch}: top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} % of {result.count} pictures{mark}"

@@ -69,23 +69,26 @@ def train(config: TrainConfig, tell=print) -> Result:
             batches = pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ()
             for batch in run.batches(batches):
                 lr = learning_rate(run.step, steps_per_epoch, config)
-                outcome = run.gradients(batch, bool(request.signal))
+                outcome = run.gradients(batch, bool(request.signal), bool(pictures.met))
                 if outcome.failed:
                     run.undo()
                     raise TrainingError(OTHER_FAILED.format(processes.rank))
                 if not (outcome.finite or run.can_skip(outcome)):
                     run.undo()
+                    names = processes.gathered(names_of(train_split, batch))
                     run.save(output)
                     raise TrainingError(
                         f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
-                        f"{output.listed(names_of(train_split, batch))}; {output.states} has the state before it; begin another --output, with a lower "
+                        f"{output.listed(names)}; {output.states} has the state before it; begin another --output, with a lower "
                         f"--lr or --clip-grad 1, perhaps from --weights {output.folder / 'last.safetensors'}"
-                    )
+                    ).in_all()
                 if outcome.finite:
                     run.update(outcome, lr)
                 else:
                     log.skipped(run.step + 1, run.skip())
                 log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale)
+                if outcome.news:
+                    pictures.learn(processes.gathered(pictures.met))
                 log.corrupt(pictures.corrupt)
                 if outcome.stop:
                     run.save(output)

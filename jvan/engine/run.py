@@ -49,10 +49,10 @@ class Run:
         """Steps made."""
         return self.progress.step
 
-    def gradients(self, batch, stop: bool) -> Outcome:
-        """Of this process's share of the next batch."""
+    def gradients(self, batch, stop: bool, news: bool = False) -> Outcome:
+        """Of this process's share of the next batch; what it wants or has to say, all processes learn with them."""
         self.model.train()
-        return self._gradients(batch, self.step, stop, self.progress.loss_scale)
+        return self._gradients(batch, self.step, stop, self.progress.loss_scale, news)
 
     def batches(self, loader):
         """The loader's; where it fails in this process, the others are told."""

@@ -18,13 +18,14 @@ from .parallel import Processes
 
 class Outcome(NamedTuple):
     """A batch's mean loss, its gradients in the order of the parameters, the square of their common norm, (1,), whether all is finite,
-    and whether a process wants to stop or has failed."""
+    and whether a process wants to stop, has news for the others, or has failed."""
 
     loss: float
     gradients: list
     squared_norm: jt.Var
     finite: bool
     stop: bool
+    news: bool = False
     failed: bool = False
 
 
@@ -52,7 +53,7 @@ class Gradients:
         self.running = [value for name, value in model.named_parameters() if ".running_" in name]
         self._before = []
 
-    def __call__(self, batch, step: int, stop: bool, scale: float = 1.0) -> Outcome:
+    def __call__(self, batch, step: int, stop: bool, scale: float = 1.0, news: bool = False) -> Outcome:
         """Of `batch`, this process's share; nothing but the running statistics has changed afterwards.
 
         The backward pass goes through `scale` times the loss, and what it finds is divided by that, both exactly for a power of two.
@@ -70,7 +71,7 @@ class Gradients:
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found)]
         if scale != 1:
             gradients = [gradient * (1 / scale) for gradient in gradients]
-        loss, wish, *rest = self._exchange(loss, [stop, False], gradients)
+        loss, wish, *rest = self._exchange(loss, [stop, news, False], gradients)
         gradients, running = rest[: len(gradients)], rest[len(gradients) :]
         for value, mean in zip(self.running, running):
             if mean is not value:
@@ -83,7 +84,7 @@ class Gradients:
 
     def absent(self) -> None:
         """Take part without a batch, where the others wait: they learn that this process has failed."""
-        jt.sync(self._exchange(jt.zeros(1), [False, True], [jt.zeros(v.shape) for v in self.variables]))
+        jt.sync(self._exchange(jt.zeros(1), [False, False, True], [jt.zeros(v.shape) for v in self.variables]))
 
     def _exchange(self, loss, wish: list[bool], gradients: list) -> list:
         return self.processes.mean([loss, jt.array(np.array(wish, np.float32)), *gradients, *self.running])

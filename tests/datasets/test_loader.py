@@ -210,6 +210,22 @@ def test_more_than_one_in_a_hundred_is_an_error(tmp_path, workers, each, count):
     assert ".png: " in str(error.value) and "\n" not in str(error.value)
 
 
+def test_several_processes_count_together(tmp_path):
+    """Three of 200, of which neither process alone meets too many."""
+    split = dataset(tmp_path, ("ant/000.png", "ant/010.png", "bee/040.png"))
+    loaders = [Loader(split, EVALUATE, 0, 20, rank=rank, ranks=2, shuffle=False, drop_last=False) for rank in range(2)]
+    for loader in loaders:
+        assert len(list(loader.epoch(0))) == 10 and not loader.corrupt
+    assert [len(loader.met) for loader in loaders] == [2, 1]
+    met = [row for loader in loaders for row in loader.met]
+    loaders[0].learn(met[1:] + met[1:])
+    assert len(loaders[0].corrupt) == 2
+    for loader in loaders:
+        with pytest.raises(DataError, match=r"3 of 200 pictures .* more than 1 %") as error:
+            loader.learn(met)
+        assert error.value.common and not loader.met
+
+
 def test_one_is_never_an_error(tmp_path):
     split = dataset(tmp_path, ("ant/000.png",), each=8)
     assert len(batches(split, batch_size=4)) == 4

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,24 @@ def test_tensorboards_events(tmp_path):
                 if value.tag == "train/loss":
                     shown[event.step] = value.simple_value
     assert shown == expected
+
+
+def test_tensorboard_has_the_tables_figures(tmp_path):
+    protocol = pytest.importorskip("tensorboardX.proto.event_pb2")
+    config = TrainConfig(data="x", log_every=1, batch_size=4, dtype="float16")
+    with Log(tmp_path, Progress(), 9, config, True, lambda line: None) as log:
+        log.step(1, 1, 0.25, 1.5, 1024.0)
+        log.validation(1, 1, SimpleNamespace(top1=0.5, top5=0.75, loss=2.5, count=8), True)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events = map(protocol.Event.FromString, records(path.read_bytes()))
+    found = {value.tag: value.simple_value for event in events for value in event.summary.value}
+    with open(tmp_path / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert found.pop("train/pictures_per_s") == pytest.approx(float(row["pictures_per_s"]), abs=0.06, rel=1e-6)
+    assert found == {
+        "train/loss": 1.5, "train/lr": 0.25, "train/loss_scale": 1024,
+        "validation/top1": 0.5, "validation/top5": 0.75, "validation/loss": 2.5,
+    }  # fmt: skip
 
 
 def test_a_full_disk_is_told_with_the_files_name(tmp_path):

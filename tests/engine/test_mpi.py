@@ -125,13 +125,15 @@ def children(process: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
-def test_a_measure_counts_every_picture_once(data, alone):
-    """21 pictures in batches of 4 over two processes: some rows of the last ones are empty."""
+def test_a_measure_counts_every_picture_once(data, alone, tmp_path):
+    """21 pictures in batches of 4 over two processes: some rows of the last ones are empty, one of the second's is damaged."""
+    pictures = Path(shutil.copytree(data / "val", tmp_path / "val"))
+    (pictures / "ant" / "002.png").write_bytes(b"no picture")
     command = [
         sys.executable,
         "-m",
         "jvan.validate",
-        data,
+        pictures,
         "--weights",
         alone / "best.safetensors",
         "--json",
@@ -145,8 +147,10 @@ def test_a_measure_counts_every_picture_once(data, alone):
         done = subprocess.run(list(map(str, arguments)), env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
+        assert done.stderr.count("002.png") == 1, done.stderr
     assert found[0].pop("loss") == pytest.approx(found[1].pop("loss"), rel=1e-5)
-    assert found[0] == found[1] and found[0]["pictures"] == 21
+    assert found[0] == found[1] and found[0]["pictures"] == 20
+    assert [name for name, _ in found[1]["corrupt"]] == [str(pictures / "ant" / "002.png")]
 
 
 def test_means_by_way_of_the_hosts_memory(tmp_path):

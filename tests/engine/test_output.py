@@ -27,6 +27,14 @@ def test_only_its_own_leftovers_are_removed(tmp_path):
     assert kept | {".tmpfolder", ".tmpabcdef"} <= left and not gone & left
 
 
+def test_two_runs_cannot_write_one_folder(tmp_path):
+    refused = pytest.raises(TrainingError, match="another run is writing there")
+    with output(tmp_path).claimed(), refused, output(tmp_path).claimed():
+        pass
+    with output(tmp_path).claimed():
+        pass
+
+
 @pytest.mark.parametrize("place", ["train/run", "train", "val/run", "test"])
 def test_a_part_of_the_data_is_no_place(tmp_path, place):
     (tmp_path / "train" / "ant").mkdir(parents=True)
