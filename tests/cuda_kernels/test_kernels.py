@@ -207,5 +207,6 @@ def test_rounding_of_the_emulated_types(run, types):
 def test_copy(run, types, vectors):
     """More vectors than a block has threads, and than the whole grid."""
     x = stored(np.arange(vectors * (4 if types[0] == "float32" else 8), dtype=np.float32) % 251, types[0])
-    (y,) = run("copy", types, [x], [x.shape], {})
-    assert y.tobytes() == x.tobytes()
+    for name in ("copy", "driver_copy"):
+        (y,) = run(name, types, [x], [x.shape], {})
+        assert y.tobytes() == x.tobytes()
