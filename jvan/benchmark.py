@@ -25,6 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     """Measure every case and print the report; 130 where Ctrl-C cut it short, with what was measured until then."""
     parser = _parser()
     options = parser.parse_args(argv)
+    if options.device == "auto":
+        from .benchmarking.machine import device_of
+
+        options.device = device_of(options.device)
     if contradiction(options):
         parser.error(contradiction(options))
     from .benchmarking.plot import check_plot, plot

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ._cli import command
 from .benchmarking import gpu_summary, gpu_wheels
+from .benchmarking.gpu_environment import before_jittor
 
 # Jittor's log and the compilers' words are kept. No step needs MPI or cuDNN, which Jittor would compile first.
 ENVIRONMENT = {"log_silent": "0", "use_mpi": "0", "conv_opt": "1"}
@@ -26,11 +27,12 @@ A step that fails, hangs past --limit or kills its process is reported, and the 
 found is written to OUT/STEP.json, what it printed to OUT/STEP.txt, and what Jittor and the compilers said to
 OUT/STEP.log. OUT/summary.json has every step's result and a verdict on each goal (met, missed, open) by what
 OUT holds, from earlier runs too; the last lines repeat them. The exit status is 1 where a step failed or was
-not finished; a goal that is missed does not change it.
+not finished; a goal that is missed does not change it. A speed step that was not finished goes on with the
+cases that are left when it is run again with the same OUT on the same GPU.
 
-On a machine that lends itself for ten minutes at a time, which must keep Jittor's cache and OUT between them:
---steps environment jittor kernels parity training, then accuracy learning bandwidth, then each of the speed
-steps with --limit 570: they measure one case after another while there is time.
+Where a machine is lent for half an hour, in commands of ten minutes that share Jittor's cache and OUT: --steps
+environment jittor kernels parity, then bandwidth and speed, then speed-training with --limit 570. The others
+(training with --limit 450) come later, with OUT carried there: docs/gpu.md has the commands.
 """
 
 
@@ -84,7 +86,7 @@ def _in_process(step, options, variables) -> str:
     """Run one step in a child; "ok" or what went wrong."""
     print(f"== {step}", flush=True)
     start, text, log = time.monotonic(), options.out / f"{step}.txt", options.out / f"{step}.log"
-    (options.out / f"{step}.json").unlink(missing_ok=True)
+    _set_aside(options.out / f"{step}.json", options.dry_run)
     command = [sys.executable, "-m", "jvan.gpu_check", "--child", step, "--out", str(options.out)]
     command += ["--limit", str(options.limit)] + (["--dry-run"] if options.dry_run else [])
     command += ["--data", str(options.data)] if options.data else []
@@ -98,7 +100,29 @@ def _in_process(step, options, variables) -> str:
     if status != 0:
         print(log.read_text(encoding="utf-8", errors="replace")[-3000:])
     print(f"-- {step}: {time.monotonic() - start:.0f} s", flush=True)
-    return _judged(status, options.out / f"{step}.json", options.limit, log)
+    result = _judged(status, options.out / f"{step}.json", options.limit, log)
+    return result if result.startswith("ok") else result + _no_gpu(options.out / "environment.json")
+
+
+def _set_aside(found: Path, dry_run: bool) -> None:
+    """Remove what an earlier run found, unless cases are left in it: then the step goes on from there."""
+    document = _read(found)
+    if document.get("left") and document.get("dry_run") is dry_run:
+        found.write_text(json.dumps({**document, "earlier": True}), encoding="utf-8")
+    else:
+        found.unlink(missing_ok=True)
+
+
+def _no_gpu(environment: Path) -> str:
+    """The reason that the first step recorded."""
+    reason = _read(environment).get("reason")
+    return f"; no GPU: {reason}" if reason else ""
+
+
+def _read(path: Path) -> dict:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
 
 
 def _judged(status: int | None, found: Path, limit: float, log: Path) -> str:
@@ -107,28 +131,29 @@ def _judged(status: int | None, found: Path, limit: float, log: Path) -> str:
         return f"stopped after {limit:.0f} s; see {log}"
     if status == 0:
         return "ok"
-    with contextlib.suppress(OSError, ValueError):
-        document = json.loads(found.read_text(encoding="utf-8"))
-        if document["ok"]:
-            return f"ok, but its process ended with status {status}; see {log}"
-        if document.get("left"):
-            return f"not finished: {len(document['left'])} cases left; a longer --limit, or fewer steps in a run"
+    document = _read(found)
+    if document.get("ok"):
+        return f"ok, but its process ended with status {status}; see {log}"
+    if document.get("left") and not document.get("earlier"):  # which the step takes away with the first that it saves
+        return f"not finished: {len(document['left'])} cases left; run it again, with the same --out"
     return f"failed with status {status}; see {log}"
 
 
 def _run_step(step, options) -> int:
-    end = time.monotonic() + options.limit - SPARE_S
+    end, file = time.monotonic() + options.limit - SPARE_S, options.out / f"{step}.json"
+
+    def save(found):
+        file.write_text(json.dumps({**found, "dry_run": options.dry_run}, indent=1, default=str), encoding="utf-8")
+
+    if step == "environment":
+        save(before_jittor())
     from .benchmarking.gpu_steps import STEPS as FUNCTIONS
     from .benchmarking.gpu_task import Task
     from .device import use_device
 
-    def save(found):
-        text = json.dumps({**found, "dry_run": options.dry_run}, indent=1, default=str)
-        (options.out / f"{step}.json").write_text(text, encoding="utf-8")
-
     use_device("cpu" if options.dry_run else "cuda" if step != "environment" else "auto")
     with _device(options.out, options.dry_run):
-        found = FUNCTIONS[step](Task(options.dry_run, options.data, end, save))
+        found = FUNCTIONS[step](Task(options.dry_run, options.data, end, save, _read(file)))
     save(found)
     return int(not found["ok"])
 

@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--mode", nargs="+", choices=MODES, default=["infer"], help="inference or a training step (default: infer)")
     add(
-        "--device", choices=("cpu", "cuda"), default="cpu",
-        help="where every engine computes; never chosen for you, since the peers differ (default: cpu)",
+        "--device", choices=("auto", "cpu", "cuda"), default="cpu",
+        help="where every engine computes; auto: on a GPU that computes right numbers, else on the CPU (default: cpu)",
     )  # fmt: skip
     names = list(dict.fromkeys((*PEERS, *NAMES)))
     add(

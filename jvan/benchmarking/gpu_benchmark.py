@@ -62,42 +62,61 @@ def _case(arch: str, batch: int, mode: str, dtypes, peers) -> tuple[Case, list]:
 
 
 def _measured(task, plan: list[tuple[Case, list]]) -> dict:
-    """The cases one after another, kept after each; those for which the time is too short are `left`."""
-    plan, settings, machine = _setting(task, plan)
-    folder, found, longest = Path(tempfile.mkdtemp(prefix="jvan-gpu-check-")), [], 0.0
-    left = [case.title for case, _ in plan]
+    """The cases one after another, kept after each; those for which the time is too short are `left`, for another run.
 
-    def told(results=found):
-        return document(results, machine, settings)
+    So is the case that is being measured when the time is over: what it has by then is told, and does not last.
+    """
+    plan, settings, machine = _setting(task, plan)
+    known = _known(task.earlier, document([], machine, settings), [case.title for case, _ in plan])
+    folder, found, longest = Path(tempfile.mkdtemp(prefix="jvan-gpu-check-")), [], 0.0
+    left = [case.title for case, _ in plan if case.title not in {each["title"] for each in known}]
+
+    def told():
+        made = document(found, machine, settings)
+        return {**made, "cases": [*known, *made["cases"]]}
 
     try:
         for case, engines in plan:
             start = time.monotonic()
-            if start + longest > settings.deadline:
+            if case.title not in left or start + longest > settings.deadline:
                 continue
             found.append(begin(case, engines, settings))
             _take_ceilings(found)
             run(found[-1], random_weights(case.config), settings, folder)
             longest = max(longest, time.monotonic() - start)
-            left.remove(case.title)
-            print(text(told(found[-1:])), "\n", flush=True)
+            if time.monotonic() < settings.deadline:
+                left.remove(case.title)
+            print(text(document(found[-1:], machine, settings)), "\n", flush=True)
             task.save({"ok": False, "left": left, **told()})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if left:
         print(f"no time for: {'; '.join(left)}", flush=True)
-    return {"ok": not left and all(map(is_right, found)), "left": left, **told()}
+    made = told()
+    return {"ok": not left and all(map(is_right, made["cases"])), "left": left, **made}
+
+
+def _known(earlier: dict, now: dict, titles: list[str]) -> list[dict]:
+    """The cases that an earlier run measured whole, if it was on the same GPU and as long."""
+    gpus = [each.get("machine", {}).get("gpus") for each in (earlier, now)]
+    if gpus[0] != gpus[1] or earlier.get("settings") != now["settings"]:
+        return []
+    whole = set(titles) - set(earlier.get("left", titles))
+    return [case for case in earlier.get("cases", ()) if case["title"] in whole]
 
 
 def _setting(task, plan):
-    """(cases, settings, machine); a dry run has one small case of each mode in their place."""
+    """(cases, settings, machine); a dry run has one small case in their place."""
     deadline = task.end - SPARE_S
     if not task.dry_run:
         settings = Settings(3, 0.3, available_cores(), timeout=240.0, device="cuda", deadline=deadline)
         return plan, settings, {**describe_machine(), **describe_gpus()}
-    modes = dict.fromkeys(case.mode for case, _ in plan)
-    cases = [(Case(TINY, 32, 32, 2, mode), [JVAN["float32"], PEERS["torch"]]) for mode in modes]
-    return cases, Settings(1, 0.01, available_cores(), timeout=900.0, deadline=deadline), describe_machine()
+    case = Case(TINY, 32, 32, 2, plan[0][0].mode)
+    return (
+        [(case, [JVAN["float32"], PEERS["torch"]])],
+        Settings(1, 0.01, available_cores(), timeout=900.0, deadline=deadline),
+        describe_machine(),
+    )
 
 
 def _take_ceilings(found: list[Result]) -> None:
@@ -106,8 +125,8 @@ def _take_ceilings(found: list[Result]) -> None:
     found[-1].ceilings = [known.get((row.engine.name, row.engine.dtype), row) for row in found[-1].ceilings]
 
 
-def is_right(result: Result) -> bool:
-    """Whether all that jvan has was measured, and no outputs differ."""
-    entries = result.summary()["engines"]
+def is_right(case: dict) -> bool:
+    """Whether all that jvan has was measured, and no outputs differ; of a case's summary."""
+    entries = case["engines"]
     ours = all(entry["status"] == "ok" for entry in entries if entry["engine"].startswith("jvan"))
     return ours and not any(entry["wrong"] for entry in entries)

@@ -5,10 +5,6 @@ A step takes a gpu_task.Task, prints what it finds as it goes, and returns a doc
 
 from __future__ import annotations
 
-import contextlib
-import platform
-import subprocess
-
 import jittor as jt
 import numpy as np
 from jittor import nn
@@ -18,6 +14,7 @@ from ..ops.cuda import verify
 from .gpu_accuracy import accuracy, learning
 from .gpu_bandwidth import bandwidth
 from .gpu_benchmark import speed, speed_compiled, speed_training
+from .gpu_environment import environment
 from .gpu_parity import on, parity
 from .gpu_training import training
 
@@ -28,23 +25,6 @@ TYPES = (
     ("bfloat16", "bfloat16"),
     ("bfloat16", "float32"),
 )
-
-
-def environment(task):
-    """The machine, as far as it can be asked."""
-    found = {"python": platform.python_version(), "numpy": np.__version__, "jittor": jt.__version__}
-    found["nvcc"], found["nvcc flags"] = str(jt.flags.nvcc_path), str(jt.flags.nvcc_flags)
-    found["cuda"], found["cuda archs"] = bool(jt.has_cuda), str(getattr(jt.flags, "cuda_archs", "none"))
-    query = "name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem"
-    for key, command in (
-        ("gpu", ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]),
-        ("nvcc version", [found["nvcc"] or "nvcc", "--version"]),
-    ):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            found[key] = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
-    for key, value in found.items():
-        print(f"{key}: {value}", flush=True)
-    return {"ok": found["cuda"] or task.dry_run, **found}
 
 
 def jittor(task):
@@ -83,6 +63,14 @@ def kernels(task):
             for shape in shapes
             for size, dilation in ((5, 1), (7, 3), (3, 1), (9, 2))
         ]
+        # Any size and reach: with a tile as large as the device allows, and without one (121×121 pixels are too many).
+        reaches = (
+            ((1, 33, 35, 16), 21, 1),
+            ((1, 33, 35, 16), 31, 1),
+            ((1, 50, 52, 16), 7, 8),
+            ((1, 125, 127, 16), 3, 60),
+        )
+        cases += [("depthwise", {"shape": shape, "size": size, "dilation": d}) for shape, size, d in reaches]
         cases += [("depthwise_gelu", {"shape": shape}) for shape in shapes]
         cases += [
             (f, {"shape": s}) for f in ("epilogue", "batch_norm", "layer_norm") for s in ((700, 320), (12544, 96))

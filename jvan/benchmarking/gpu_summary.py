@@ -18,7 +18,8 @@ def write(out: Path, results: dict[str, str]) -> dict:
     """OUT/summary.json: results by step, those of earlier runs too; the machine; the verdicts. Returned as well."""
     found = {path.stem: _read(path) for path in sorted(out.glob("*.json")) if path.name != NAME}
     machine = {
-        key: found.get("environment", {}).get(key) for key in ("gpu", "nvcc version", "python", "numpy", "jittor")
+        key: found.get("environment", {}).get(key)
+        for key in ("gpu", "reason", "nvcc version", "python", "numpy", "jittor")
     }
     judged = verdicts({step: document for step, document in found.items() if not document.get("dry_run")})
     summary = {

@@ -9,7 +9,8 @@ import jittor as jt
 
 from ..ops import _jit
 from ..ops.cuda import run as cuda
-from ..ops.cuda.operators import OPERATORS, Operator, types_of
+from ..ops.cuda.operators import Operator, types_of
+from .gpu_calls import Call
 
 ROUNDS = 4  # of which the first is not counted
 CACHE = 256e6  # bytes that pass between two uses of a map: five times an H100's second-level cache
@@ -57,9 +58,9 @@ def source_of(operator: Operator) -> str:
     return SOURCE.format(maps="\n".join(whole), turns="\n".join(one), call=operator.source, times=times)
 
 
-def begin(name, inputs, shapes, turns, calls, **numbers):
+def begin(call: Call, turns, calls):
     """Seconds a call, (ROUNDS,), which Jittor has yet to compute; float32 parameters."""
-    operator = OPERATORS[name]
+    _, operator, _, inputs, shapes, numbers = call
     sizes = {f"in{i}_size": x.numel() // turns for i, x in enumerate(inputs) if operator.inputs[i] == "T"}
     for i, shape in enumerate(shapes):
         if operator.outputs[i] == "T":
@@ -70,13 +71,13 @@ def begin(name, inputs, shapes, turns, calls, **numbers):
     return _jit.run_cuda_kernel(operator.header, source_of(operator), inputs, shapes, dtypes, numbers)[-1]
 
 
-def seconds_of(name, inputs, shapes, turns=1, **numbers) -> float:
+def seconds_of(call: Call, turns=1) -> float:
     """The median time of a call; emulated, the host's. RuntimeError where the kernel refuses."""
     if cuda.is_emulated():
         start = time.perf_counter()
-        jt.sync(cuda.run(name, inputs, shapes, parameter="float32", **numbers))
+        jt.sync(cuda.run(call.name, call.inputs, call.outputs, parameter="float32", **call.numbers))
         return time.perf_counter() - start
-    return statistics.median(begin(name, inputs, shapes, turns, max(turns, 20), **numbers).numpy()[1:].tolist())
+    return statistics.median(begin(call, turns, max(turns, 20)).numpy()[1:].tolist())
 
 
 def _numel(shape) -> int:

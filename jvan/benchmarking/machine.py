@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 
 import numpy as np
 
@@ -39,6 +40,19 @@ def describe_gpus() -> dict:
         why = "NVIDIA's driver shows no GPU" if takes else "NVIDIA's driver (libcuda.so.1) is not there"
         raise JvanError(f"no CUDA device here: {why}; use --device cpu, or run `python -m jvan.doctor` for the reason")
     return {"gpus": [f"{gpu.name} (sm_{gpu.arch})" for gpu in gpus], "cuda": ".".join(map(str, takes))}
+
+
+def device_of(name: str) -> str:
+    """ "cuda" or "cpu", for "auto" as `use_device` chooses: asked of a child, since a GPU that this process took would be the engines' loss."""
+    if name != "auto" or driver.version() is None:
+        return "cpu" if name == "auto" else name
+    from ..doctor import run_child
+
+    code = "from jvan.device import use_device; print(f'\\n{use_device()}')"
+    status, output, _ = run_child([sys.executable, "-c", code], timeout=1800)
+    if status != 0:
+        raise JvanError("Jittor does not start; use --device cpu, or run `python -m jvan.doctor` for the reason")
+    return output.split()[-1]
 
 
 def available_cores() -> int:

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..models.van import VAN
 from ..ops.cuda import folded
-from ..ops.cuda.functions import fits, layer_norm, patch_weight
+from ..ops.cuda.functions import layer_norm, patch_weight
 from ..ops.cuda.run import rounded, why_not
 from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .network import InferenceNetwork
 from .packing import section
-from .plan import Sizes, StageSizes
+from .plan import StageSizes
 from .structure import Unknown, sizes_of
 
 
@@ -27,7 +27,7 @@ class GPUInferenceVAN(InferenceNetwork):
         sums = "" if dtype == "float32" else f" maps and products of {dtype} weights, float32 sums,"
         super().__init__(model, f"{sums or 'float32'} on the GPU".strip())
         self._sizes, self._dtype = sizes_of(model), dtype
-        reason = why_not(folded.FAMILIES, dtype) or _misfit(self._sizes)
+        reason = why_not(folded.FAMILIES, dtype)
         if reason:
             raise Unknown(reason)
         tensors = {name: value.numpy() for name, value in model.state_dict().items()}
@@ -91,13 +91,3 @@ def _depthwise(layer: Layer | None) -> Layer | None:
 
 def _vector(array) -> jt.Var:
     return jt.array(np.asarray(array, np.float32)).stop_grad()
-
-
-def _misfit(sizes: Sizes) -> str | None:
-    """What of a network the depthwise kernels do not take."""
-    for size, dilation in ((sizes.local, 1), (sizes.remote, sizes.dilation)):
-        if size and not fits(size, dilation):
-            return (
-                f"a depthwise kernel of {size}×{size} with dilation {dilation} does not fit into a GPU's shared memory"
-            )
-    return None

@@ -25,7 +25,7 @@ def attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, kee
     block, which runs again as a whole (models.checkpointing), holds them no longer than its own backward pass.
     """
     layers = (*proj_1, *local, *remote, *gate, *proj_2)
-    if cuda.can_attention(x, norm, (*layers, scale), local, remote, dilation):
+    if cuda.can_attention(x, norm, (*layers, scale)):
         return cuda.attention(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep)
     chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref
     return chosen(x, norm, proj_1, local, remote, dilation, gate, proj_2, scale, keep, recompute)

@@ -1,6 +1,7 @@
 """The benchmark of a GPU as far as it goes without one: its engines, its plan, its report, its refusals."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -73,6 +74,39 @@ def test_without_a_gpu_it_is_one_line(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("jvan benchmark: no CUDA device here: NVIDIA's driver (libcuda.so.1) is not")
     assert err.count("\n") == 1 and "--device cpu" in err
+
+
+@pytest.mark.parametrize(
+    ("fault", "takes", "device"),
+    [("", (13, 0), "cuda"), ("the GPU computes wrong numbers (a sum)", (13, 0), "cpu"), ("", None, "cpu")],
+)
+def test_a_gpu_that_computes_right_numbers_is_taken(fault, takes, device, monkeypatch, tmp_path, capfd):
+    """In a process of its own, in which a module says what Jittor's trial found; where there is no driver, in none."""
+    stand_in = tmp_path / "sitecustomize.py"
+    stand_in.write_text(
+        f"""
+import sys, types
+jittor = sys.modules["jittor"] = types.ModuleType("jittor")
+jittor.has_cuda, jittor.flags = 1, types.SimpleNamespace(use_cuda=0)
+import jvan.device
+jvan.device.cuda_fault = lambda: {fault!r}
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
+    monkeypatch.setattr(driver, "version", lambda: takes)
+    monkeypatch.setattr(benchmark, "_benchmark", lambda options: {"interrupted": False, "device": options.device})
+    said = []
+    monkeypatch.setattr(benchmark, "_print", lambda document, as_json: said.append(document["device"]))
+    monkeypatch.setattr(benchmark, "_status", lambda document: 0)
+    assert benchmark.main(["--device", "auto"]) == 0 and said == [device]
+    assert ("computing on the CPU" in capfd.readouterr().err) is bool(fault)
+
+
+def test_what_auto_chose_is_what_the_other_arguments_must_fit(monkeypatch, capsys):
+    monkeypatch.setattr(driver, "version", lambda: None)
+    with pytest.raises(SystemExit):
+        benchmark.main(["--device", "auto", "--dtype", "float16"])
+    assert "--dtype float16 needs --device cuda" in capsys.readouterr().err
 
 
 def test_gpus_are_described(monkeypatch):
@@ -194,17 +228,19 @@ def test_what_was_measured_of_the_device_is_not_measured_again():
 
 @pytest.fixture
 def steps(monkeypatch, tmp_path):
-    """A function: seconds of time, faults of the first case -> (what a speed step found, what it kept on its way), with fakes."""
+    """A function: seconds of time, what an earlier run found, faults of the first case -> (what a speed step found, what it
+    kept on its way), with fakes."""
     diary = tmp_path / "diary"
     cases = [(replace(CASE, batch_size=n), [fake("jvan", diary), fake("torch", diary)]) for n in (1, 2, 3)]
     monkeypatch.setattr(gpu_benchmark, "random_weights", lambda config: random_weights(TINY))
 
-    def measured(seconds, **fault):
+    def measured(seconds, earlier=None, **fault):
         plan = [(cases[0][0], [fake("jvan", diary, **fault), cases[0][1][1]]), *cases[1:]]
         kept = []
         settings = Settings(1, 0.25, 1, timeout=60, deadline=time.monotonic() + seconds)
         monkeypatch.setattr(gpu_benchmark, "_setting", lambda task, plan: (plan, settings, describe_machine()))
-        return gpu_benchmark._measured(Task(True, save=lambda found: kept.append(json.dumps(found))), plan), kept
+        task = Task(True, save=lambda found: kept.append(json.dumps(found)), earlier=earlier or {})
+        return gpu_benchmark._measured(task, plan), kept
 
     return measured
 
@@ -223,12 +259,41 @@ def test_a_speed_step_ends_in_time(steps, capsys):
 
 
 def test_no_engine_is_waited_for_past_the_deadline(steps):
-    """The first case hangs; it ends at the deadline, and as it took all the time, no other is begun."""
+    """The first case hangs; it ends at the deadline, is left for another run, and as it took all the time, no other is begun."""
     start = time.monotonic()
     found, _ = steps(3, fault="meet", at=1, others=9)  # it waits for nine others, 20 s
-    assert time.monotonic() - start < 15 and not found["ok"] and len(found["left"]) == 2
+    assert time.monotonic() - start < 15 and not found["ok"] and len(found["left"]) == 3
     ours = found["cases"][0]["engines"][0]
     assert ours["status"] == "failed" and "no answer within" in ours["reason"]
+
+
+def test_a_speed_step_goes_on_with_what_is_left(steps):
+    _, kept = steps(60)
+    earlier = json.loads(kept[1])
+    found, kept = steps(60, earlier)
+    assert found["cases"][:2] == earlier["cases"] and len(kept) == 1, "those that were whole are not measured again"
+    assert found["ok"] and found["left"] == [] and len(found["cases"]) == 3
+    found["cases"][0]["engines"][1]["wrong"] = True
+    assert steps(60, found)[0]["ok"] is False, "wrong outputs of an earlier run count"
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, ["one"]),
+        ({"machine": {"gpus": ["a GPU"], "load": 3}}, ["one"]),
+        ({"machine": {"gpus": ["another"]}}, []),
+        ({"settings": {"rounds": 9}}, []),
+        ({"left": ["one", "two"]}, []),  # it was cut off
+        ({"cases": [{"title": "gone"}]}, []),
+    ],
+)
+def test_of_an_earlier_run_whole_cases_of_the_same_gpu_are_kept(change, kept):
+    now = {"machine": {"gpus": ["a GPU"]}, "settings": {"rounds": 3}, "cases": []}
+    earlier = {**now, "left": ["two"], "cases": [{"title": "one"}, {"title": "two"}], **change}
+    found = gpu_benchmark._known(json.loads(json.dumps(earlier)), now, ["one", "two"])
+    assert [case["title"] for case in found] == kept
+    assert gpu_benchmark._known({}, now, ["one", "two"]) == []
 
 
 def test_what_the_device_gives_at_most(monkeypatch):

@@ -7,16 +7,17 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
-import threading
+import time
 
 import pytest
 
 from jvan import _boot_cuda
 from jvan._boot_common import BROKEN, MENDED, OK, SLOW
-from jvan.cuda import assemble, find, parts
+from jvan.cuda import find, parts
 
-from .machines import fake_cudnn, fake_toolkit, fill_cuda, write
+from .machines import ROOT, bare_path, fake_cudnn, fake_toolkit, fill_cuda, write
 
 
 def put_on_path(*compilers):
@@ -209,29 +210,51 @@ def test_home_is_made_once_and_anew_when_its_parts_change(home, gpu):
     assert look().status == MENDED
 
 
-def test_two_at_once_make_one_home(home, gpu, monkeypatch):
-    nvcc = fake_toolkit(home / "cuda", "13.0")
-    put_on_path(nvcc)
-    begun, go = threading.Event(), threading.Event()
-    fill = assemble._fill
+# What a process does at Jittor's import on the machine of `home` and `gpu`, the first to assemble being slow.
+AT_ONCE = """
+import os, pathlib, sys, time
+from jvan import _boot_cuda
+from jvan.cuda import assemble, driver, find, parts
+home, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+os.environ.clear()
+os.environ.update(HOME=str(home), PATH=str(home / "cuda" / "bin"))
+find.USUAL, parts.SYSTEM = (), ((), ())
+driver.version, driver.gpus = lambda: (13, 0), lambda: [driver.Gpu("GPU of sm_90", 90)]
+fill = assemble._fill
 
-    def slowly(*arguments):
-        begun.set()
-        assert go.wait(30)
-        return fill(*arguments)
+def slowly(*arguments):
+    (home / f"{name}.begun").touch()
+    end = time.monotonic() + 60
+    while not (home / "go").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return fill(*arguments)
 
-    monkeypatch.setattr(assemble, "_fill", slowly)
-    found = []
-    workers = [threading.Thread(target=lambda: found.append(look())) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    assert begun.wait(30)
-    workers[0].join(0.3)
-    assert not found, "the others wait"
-    go.set()
-    for worker in workers:
-        worker.join(30)
-    assert [finding.status for finding in found] == [MENDED] * 3 and len(calls(home / "cuda")) == 1
+assemble._fill = slowly
+print(name, flush=True)
+print(_boot_cuda.check_cuda(assembled=True).status, flush=True)
+"""
+
+
+def test_several_processes_at_once_make_one_home(home, gpu):
+    fake_toolkit(home / "cuda", "13.0")
+    command = [sys.executable, "-S", "-c", AT_ONCE, str(home)]
+    before = {"PYTHONPATH": os.pathsep.join([str(ROOT), *bare_path()]), "HOME": str(home.parent / "elsewhere")}
+    processes = [
+        subprocess.Popen([*command, name], env=before, stdout=subprocess.PIPE, text=True) for name in ("a", "b", "c")
+    ]
+    try:
+        assert all(process.stdout.readline() for process in processes), "all have started"
+        end = time.monotonic() + 60
+        while not list(home.glob("*.begun")) and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert len(list(home.glob("*.begun"))) == 1 and all(process.poll() is None for process in processes)
+        (home / "go").touch()
+        assert [process.communicate(timeout=60)[0] for process in processes] == [f"{MENDED}\n"] * 3
+    finally:
+        for process in processes:
+            process.kill()
+    assert len(calls(home / "cuda")) == len(list(home.glob("*.begun"))) == 1, "the others wait and take it"
     names = [path.name for path in (home / ".cache/jittor/jvan").iterdir()]
     assert len(names) == 2 and not any(name.startswith(".") for name in names), "the home and its lock"
 

@@ -24,7 +24,7 @@ def main() -> None:
     import jittor as jt
     import numpy as np
 
-    from .drive_kernels import kernels
+    from .drive_kernels import driver_copies, kernels
 
     runtime = ctypes.CDLL("libcudart.so.13")
     runtime.fake_launches.restype = ctypes.c_long
@@ -45,7 +45,7 @@ def main() -> None:
         before = runtime.fake_launches()
         cases[name]().sync()
         launches[name] = runtime.fake_launches() - before
-    own = kernels(runtime.fake_launches)
+    own, copied = kernels(runtime.fake_launches), driver_copies()
     jt.flags.use_cuda = 0
     try:
         jvan.use_cuda()
@@ -55,6 +55,7 @@ def main() -> None:
     seen = {
         "launches": launches,
         "kernels": own,
+        "driver copies": copied,
         "refused": refused,
         "auto": device.use_device("auto"),
         "has_cuda": bool(jt.has_cuda),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import jittor as jt
 import numpy as np
 
-from jvan.benchmarking import gpu_timed
+from jvan.benchmarking import gpu_calls, gpu_timed
+from jvan.benchmarking.gpu_task import TINY
+from jvan.inference.on_gpu import GPUInferenceVAN
 from jvan.models.blocks import Block
-from jvan.ops.cuda import functions, layers, run
+from jvan.models.factory import build
+from jvan.ops.cuda import folded, functions, layers, run
 
 TYPES = (("bfloat16", "float32"), ("float16", "float16"))  # besides float32
 
@@ -17,6 +20,7 @@ def kernels(launched) -> dict:
     run.fault = lambda family, types: None
     cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "adamw": adamw, "copy": copy}
     cases.update({"-".join(types): lambda types=types: bias(*types) for types in TYPES})
+    cases.update({"inference in float16": inference, "block in bfloat16": lambda: block("bfloat16")})
     cases["timed"] = timed
     seen = {}
     for case, call in cases.items():
@@ -26,14 +30,20 @@ def kernels(launched) -> dict:
             names.append(name)
             return run.run(name, *arguments, **numbers)
 
-        functions.run = noted
+        functions.run = folded.run = noted
         jt.sync_all(True)
         before = launched()
         jt.sync([value for value in call() if value is not None])
         jt.sync_all(True)
         seen[case] = {"operators": sorted(set(names)), "launches": launched() - before}
-    functions.run = run.run
+    functions.run = folded.run = run.run
     return seen
+
+
+def driver_copies() -> bool:
+    """Whether the driver's copy does so: the fake runtime's works on the host's memory."""
+    x = drawn(1000)
+    return np.array_equal(run.run("driver_copy", [x], [(1000,)])[0].numpy(), x.numpy())
 
 
 def drawn(*shape):
@@ -44,12 +54,19 @@ def with_gradients(y, *inputs) -> list:
     return [y, *jt.grad((y * y).sum(), list(inputs))]
 
 
-def block() -> list:
+def block(maps="float32") -> list:
     """A block of VAN-B0's first stage in training, forward and backward."""
-    module, x = Block(32, 8), drawn(2, 7, 9, 32)
+    module, x = Block(32, 8), drawn(2, 7, 9, 32).cast(maps)
     module.train()
     parameters = [p for name, p in module.named_parameters() if ".running_" not in name]
     return with_gradients(module(x), x, *parameters)
+
+
+def inference() -> list:
+    """A whole small network, folded, its maps and products' weights in 16 bits."""
+    model = build(TINY)
+    model.eval()
+    return [GPUInferenceVAN(model, "float16")(drawn(1, 3, 32, 32))]
 
 
 def layer_norm() -> list:
@@ -73,7 +90,7 @@ def copy() -> list:
 
 def timed() -> list:
     """A copy between CUDA events: three maps of four numbers take turns, five calls are timed in each round."""
-    return [gpu_timed.begin("copy", [drawn(12)], [(12,)], 3, 5)]
+    return [gpu_timed.begin(gpu_calls.call("copy", (1, 1, 1, 4), "float32", turns=3), 3, 5)]
 
 
 def bias(maps: str, parameters: str) -> list:

@@ -90,6 +90,11 @@ def test_jvans_kernels_are_compiled_and_launched(seen):
     assert all(case["launches"] >= len(case["operators"]) for case in kernels.values()), kernels
     assert kernels["timed"]["launches"] == ROUNDS * (3 + 5)
     assert kernels["bfloat16-float32"]["operators"] == kernels["float16-float16"]["operators"] == ["bias"]
+    assert kernels["block in bfloat16"]["operators"] == kernels["block"]["operators"]
+    assert kernels["inference in float16"]["operators"] == [
+        "bias", "bias_gate", "depthwise", "depthwise_gelu", "gather_patches", "layer_norm", "shortcut",
+    ]  # fmt: skip
+    assert seen["driver copies"]
 
 
 def test_gpu_that_computes_nothing_is_not_used(seen):

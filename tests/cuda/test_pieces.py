@@ -19,21 +19,25 @@ from jvan.errors import JvanError
 CUDA = pathlib.Path(jvan.cuda.__file__).parent
 FAKE = pathlib.Path(__file__).parent / "fake"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The kernels of cutt.cu, emulated thread by thread in fewer and smaller blocks than on a GPU.
+# The kernels of cutt.cu, launched by the same function, emulated thread by thread in fewer and smaller blocks than on a GPU.
 HOST = """
 #include "emulator.h"
 #include "move.h"
 using namespace jvan;
-template <class Element> void move(const Permutation& p, const void* input, void* output) {
-    launch("transposition", p.rows ? move_rows<Element> : move_tiles<Element>, 3, 2 * TILE, 0, p, (const Element*)input, (Element*)output);
-}
+struct Launch {
+    template <class Element>
+    void operator()(void (*kernel)(Permutation, const Element*, Element*), long long blocks, int threads, const Permutation& p,
+                    const Element* input, Element* output) const {
+        launch("transposition", kernel, blocks, threads, 0, p, input, output);
+    }
+};
 extern "C" int permute(int rank, int* sizes, int* order, int bytes, void* input, void* output, int* rows, int* others, int backwards) {
     Permutation p;
     if (!p.set(rank, sizes, order, bytes)) return 1;
     *rows = p.rows;
     *others = p.count;
     emulator().backwards = backwards;
-    (bytes == 1 ? move<uint8_t> : bytes == 2 ? move<uint16_t> : bytes == 4 ? move<uint32_t> : move<uint64_t>)(p, input, output);
+    move(p, input, output, 2 * TILE, 3, Launch());
     return 0;
 }
 """
@@ -101,7 +105,9 @@ def test_other_elements_and_neighbours(library, dtype):
 
 @pytest.mark.parametrize("order", [(0, 0), (0, 2), (-1, 0)])
 def test_what_is_no_permutation_is_refused(library, order):
+    """Nor elements of three bytes, nor more axes than there are."""
     pair = ctypes.c_int * 2
+    assert library.permute(2, pair(3, 4), pair(1, 0), 3, None, None, None, None, 0) == 1
     assert library.permute(2, pair(3, 4), pair(*order), 4, None, None, None, None, 0) == 1
     assert (
         library.permute(17, (ctypes.c_int * 17)(), (ctypes.c_int * 17)(*range(17)), 4, None, None, None, None, 0) == 1

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -28,3 +29,11 @@ def run(emulator):
         return outputs
 
     return run_both_ways
+
+
+@pytest.fixture
+def out(emulator, tmp_path, monkeypatch):
+    """A folder with the emulator's library in it; children find jvan."""
+    shutil.copy(emulator.path, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
+    return tmp_path

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jvan.benchmarking import gpu_timed
-from jvan.benchmarking.gpu_bandwidth import KERNELS
+from jvan.benchmarking.gpu_bandwidth import COPIES, KERNELS, OF_STEM
+from jvan.benchmarking.gpu_calls import OPERATOR, call
 from jvan.ops.cuda import emulator
 from jvan.ops.cuda.operators import OPERATORS
 
@@ -21,7 +22,6 @@ inline int cudaEventSynchronize(cudaEvent_t) {{ return 0; }}
 inline int cudaEventElapsedTime(float* ms, cudaEvent_t a, cudaEvent_t b) {{ *ms = float(b - a) * 7000; return 0; }}
 inline int cudaEventDestroy(cudaEvent_t) {{ return 0; }}
 inline int cudaMemcpy(void* to, const void* from, size_t size, int) {{ std::memcpy(to, from, size); return 0; }}
-namespace jvan {{ inline void check(int, const char*) {{}} }}
 #include "{header}"
 """
 
@@ -61,10 +61,30 @@ def test_maps_are_more_than_the_cache_holds():
 
 def test_each_measured_kernel_can_be_timed():
     """Every map that goes in or out takes turns; what is a parameter or a sum does not."""
-    for kernel, *_ in KERNELS:
-        operator = OPERATORS[kernel]
+    for kernel, *sizes in (*OF_STEM, *KERNELS):
+        operator = call(kernel, (1, 4, 4, 8), "float32", *sizes).operator
         source = gpu_timed.source_of(operator)
         for side, letters in (("in", operator.inputs), ("out", operator.outputs)):
             for i, letter in enumerate(letters):
                 assert (f"auto* {side}{i}_p = " in source) == (letter == "T"), kernel
         assert operator.source in source and f"out{len(operator.outputs)}_p + round" in source
+
+
+def test_every_kernel_is_measured():
+    measured = {*COPIES, *(call(kernel, (1, 4, 4, 8), "float32", *sizes).name for kernel, *sizes in KERNELS)}
+    assert measured == set(OPERATORS)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_what_a_call_moves(kernel):
+    """Of each map at least once: those that go in and those that come out, of one turn of two."""
+    shape, turns = (2, 4, 6, 8), 2
+    called = call(kernel[0], shape, "bfloat16" if kernel[0] != "adamw" else "float32", *kernel[1:], turns=turns)
+    operator = OPERATOR[called.name]
+    elements = sum(x.numel() for x, letter in zip(called.inputs, operator.inputs) if letter == "T")
+    elements += sum(int(np.prod(s)) for s, letter in zip(called.outputs, operator.outputs) if letter == "T")
+    if called.name == "depthwise_gelu":  # its second output is a place-holder
+        elements -= turns
+    again = 2 * np.prod(shape) * turns if called.name == "batch_norm_backward" else 0  # both maps, after the sums
+    assert called.moved * turns == (elements + again) * (4 if called.name == "adamw" else 2)
+    assert len(called.inputs) == len(operator.inputs) and len(called.outputs) == len(operator.outputs)

@@ -6,7 +6,6 @@ import pytest
 from jvan.ops.cuda import verify
 from jvan.ops.cuda.arrays import exact, stored
 from jvan.ops.cuda.emulator import TYPES
-from jvan.ops.cuda.functions import fits
 from jvan.ops.cuda.operators import TILE
 
 at_all_types = pytest.mark.parametrize("types", TYPES, ids="-".join)
@@ -38,24 +37,48 @@ def test_depthwise_cut_otherwise(run, size, dilation, tile):
     check("depthwise", run, TYPES[0], shape=(2, 5, 9, 12), size=size, dilation=dilation, tile=dict(zip(TILE, tile)))
 
 
-# Of those that `fits` lets through, the ones that need most, on maps as large as their reach.
+# Maps about as large as the kernels' reach.
 @pytest.mark.parametrize(
     "types, shape, size, dilation",
-    [(TYPES[1], (1, 34, 34, 16), 12, 3), (TYPES[0], (1, 31, 31, 16), 7, 5), (TYPES[1], (1, 9, 70, 16), 5, 8)],
+    [
+        (TYPES[1], (1, 34, 34, 16), 12, 3),
+        (TYPES[0], (1, 31, 31, 16), 7, 5),
+        (TYPES[1], (1, 9, 70, 16), 5, 8),
+        (TYPES[0], (1, 23, 24, 12), 21, 1),
+        (TYPES[2], (1, 23, 24, 16), 21, 1),
+        (TYPES[0], (1, 33, 20, 8), 31, 1),
+        (TYPES[1], (1, 17, 34, 8), 31, 1),
+        (TYPES[0], (2, 51, 13, 8), 7, 8),
+        (TYPES[2], (1, 49, 50, 8), 7, 8),
+    ],
     ids=str,
 )
-def test_depthwise_with_the_least_shared_memory(emulator, types, shape, size, dilation):
-    """The emulator refuses a launch that asks for more than every GPU has."""
-    assert fits(size, dilation)
-    emulator.set(shared_limit=48 * 1024)
+# An H100's, what every GPU has, and so little that no tile fits: the emulator refuses a launch that asks for more.
+@pytest.mark.parametrize("shared_limit", [227 * 1024, 48 * 1024, 1024])
+def test_depthwise_of_any_size_and_reach(emulator, types, shape, size, dilation, shared_limit):
+    emulator.set(shared_limit=shared_limit, backwards=size % 2 == 0)
     try:
         check("depthwise", emulator.run, types, shape=shape, size=size, dilation=dilation)
     finally:
         emulator.set()
 
 
-def test_what_may_not_fit_is_not_taken():
-    assert fits(15, 2) and not fits(16, 1) and not fits(7, 6) and not fits(14, 3)
+@at_all_types
+@pytest.mark.parametrize("shape, size, dilation", [((2, 7, 9, 12), 9, 1), ((3, 7, 7, 33), 7, 3), ((1, 1, 5, 3), 10, 2)])
+def test_depthwise_without_tiles(emulator, types, shape, size, dilation):
+    """Their taps alone would fill a block's shared memory; with the input's bias and GELU as well."""
+    emulator.set(shared_limit=1024)
+    try:
+        check("depthwise", emulator.run, types, shape=shape, size=size, dilation=dilation)
+        if size != 7:  # which has a loop of its own that adds no bias to its input
+            check("depthwise_gelu", emulator.run, types, shape=shape, size=size)
+    finally:
+        emulator.set()
+
+
+def test_a_tile_that_is_read_for_few_outputs_is_not_taken(emulator):
+    """3×3 with 60 pixels between its taps: on an H100 a tile of 121×121 pixels would not fit, nor be worth it."""
+    check("depthwise", emulator.run, TYPES[0], shape=(1, 125, 127, 4), size=3, dilation=60)
 
 
 @at_all_types
@@ -184,5 +207,6 @@ def test_rounding_of_the_emulated_types(run, types):
 def test_copy(run, types, vectors):
     """More vectors than a block has threads, and than the whole grid."""
     x = stored(np.arange(vectors * (4 if types[0] == "float32" else 8), dtype=np.float32) % 251, types[0])
-    (y,) = run("copy", types, [x], [x.shape], {})
-    assert y.tobytes() == x.tobytes()
+    for name in ("copy", "driver_copy"):
+        (y,) = run(name, types, [x], [x.shape], {})
+        assert y.tobytes() == x.tobytes()

@@ -132,6 +132,7 @@ CHANGES = [
     {"lka_parts": ("dw", "dw_d"), "gate": "sigmoid"},
     {"lka_parts": ("pw",), "gate": "none"},
     {"stem_stride": 2, "num_classes": 0, "kernel_size": 11, "dilation": 2, "norm_eps": 1e-2},
+    {"kernel_size": 45, "dilation": 1},
 ]
 
 
@@ -156,9 +157,6 @@ def test_inference_of_features(device, on_cpu):
 
 def test_inference_where_the_kernels_cannot(device, monkeypatch):
     """The plain network, and one line that says why."""
-    wide = network(kernel_size=45, dilation=1)
-    with pytest.warns(UserWarning, match="45×45 .* shared memory"):
-        assert type(optimize_for_inference(wide)) is type(wide)
     monkeypatch.setenv(_jit.SWITCH, "0")
     with pytest.warns(UserWarning, match=f"CUDA kernels are switched off: {_jit.SWITCH} is 0"):
         assert type(optimize_for_inference(network(), "float16")) is not GPUInferenceVAN

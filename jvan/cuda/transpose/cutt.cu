@@ -2,7 +2,6 @@
 // back wherever a permutation changes the last axis.
 #include "cutt.h"
 
-#include <cstdint>
 #include <vector>
 
 #include "CudaUtils.h"
@@ -15,7 +14,6 @@ namespace {
 
 using jvan::Permutation;
 
-const long long BLOCKS = 1 << 20;  // of a grid; each goes on to further tiles
 const int THREADS = 256;
 
 struct Plan {
@@ -23,17 +21,15 @@ struct Plan {
     cudaStream_t stream;
 };
 
-unsigned blocks(long long wanted) { return unsigned(wanted < BLOCKS ? wanted : BLOCKS); }
+struct Launch {
+    cudaStream_t stream;
 
-template <class Element>
-void launch(const Plan& plan, const void* input, void* output) {
-    const Permutation& p = plan.permutation;
-    if (p.rows)
-        jvan::move_rows<<<blocks((p.elements + THREADS - 1) / THREADS), THREADS, 0, plan.stream>>>(
-            p, (const Element*)input, (Element*)output);
-    else
-        jvan::move_tiles<<<blocks(p.tiles()), THREADS, 0, plan.stream>>>(p, (const Element*)input, (Element*)output);
-}
+    template <class Element>
+    void operator()(void (*kernel)(Permutation, const Element*, Element*), long long blocks, int threads, const Permutation& p,
+                    const Element* input, Element* output) const {
+        kernel<<<unsigned(blocks), threads, 0, stream>>>(p, input, output);
+    }
+};
 
 std::vector<Plan>& plans() {
     static auto* kept = new std::vector<Plan>;  // never destroyed: Jittor may transpose while the process ends
@@ -45,7 +41,6 @@ std::vector<Plan>& plans() {
 cuttResult cuttPlan(cuttHandle* handle, int rank, int* sizes, int* permutation, size_t bytes, cudaStream_t stream) {
     Plan plan;
     plan.stream = stream;
-    if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) return 1;
     if (!plan.permutation.set(rank, sizes, permutation, int(bytes))) return 1;
     *handle = cuttHandle(plans().size());
     plans().push_back(plan);
@@ -54,13 +49,7 @@ cuttResult cuttPlan(cuttHandle* handle, int rank, int* sizes, int* permutation, 
 
 cuttResult cuttExecute(cuttHandle handle, void* input, void* output) {
     const Plan& plan = plans().at(handle);
-    if (plan.permutation.elements == 0) return 0;
-    switch (plan.permutation.bytes) {
-        case 1: launch<uint8_t>(plan, input, output); break;
-        case 2: launch<uint16_t>(plan, input, output); break;
-        case 4: launch<uint32_t>(plan, input, output); break;
-        default: launch<uint64_t>(plan, input, output);
-    }
+    jvan::move(plan.permutation, input, output, THREADS, jvan::BLOCKS, Launch{plan.stream});
     return cudaPeekAtLastError() != cudaSuccess;  // a peek leaves the error to Jittor, which ignores what is returned here
 }
 

@@ -28,6 +28,7 @@ struct Permutation {
     bool set(int rank, const int* sizes, const int* order, int element_bytes) {
         Axis axes[AXES];
         int kept = 0;
+        if (element_bytes != 1 && element_bytes != 2 && element_bytes != 4 && element_bytes != 8) return false;
         if (rank < 1 || rank > AXES || !is_permutation(rank, order)) return false;
         elements = 1;
         bytes = element_bytes;

@@ -1,4 +1,4 @@
-// A copy at the full width of memory: what other kernels' bandwidth is measured against.
+// Copies: a kernel's at the full width of memory, and the driver's own. The faster is what other kernels' bandwidth is measured against.
 #pragma once
 # include "device.cuh"
 
@@ -14,6 +14,10 @@ template <class T> __global__ void __launch_bounds__(256) copy_kernel(const T* f
 template <class T> void copy(const T* from, T* to, int64_t count) {
   const int64_t vectors = count / Width<T>::value;
   launch("copy", copy_kernel<T>, divide_up(vectors, 256) < 8192 ? divide_up(vectors, 256) : 8192, 256, 0, from, to, vectors);
+}
+
+template <class T> void driver_copy(const T* from, T* to, int64_t count) {
+  check(cudaMemcpyAsync(to, from, size_t(count) * sizeof(T), cudaMemcpyDeviceToDevice, 0), "driver_copy");
 }
 
 }  // namespace jvan

@@ -1,7 +1,7 @@
 // Depthwise convolution forward, and the gradient of its input, which is the same with reversed taps; the bias and
 // GELU of its output where they are wanted.
 #pragma once
-# include "tile.cuh"
+# include "depthwise_direct.cuh"
 
 namespace jvan {
 
@@ -120,8 +120,11 @@ void launch_depthwise(const T* x, const W* input_bias, const W* weight, const W*
     return int64_t(d.chunk()) * (d.rows() * d.pitch() * int64_t(sizeof(T)) + d.size * d.size * 4);
   };
   if (input_bias && !InputBias<K>::value) throw std::invalid_argument("a depthwise kernel of this size adds no bias to its input");
+  const bool chosen = !d.tile_height;
   // Three blocks a multiprocessor, which keeps 1 KiB for each: one computes while the others read.
   choose_tile(d, sizeof(T), Strip<K>::outputs, K ? 8 / int(sizeof(T)) : 16, shared_limit() / 3 - 1024, bytes);
+  if (chosen && !is_worth_a_tile(d, bytes))
+    return launch_depthwise_direct(x, input_bias, weight, bias, y, before_gelu, d, reverse, with_gelu);
   const int64_t blocks = int64_t(d.batch) * d.tiles_down() * d.tiles_across() * d.chunks();
   launch("depthwise", depthwise_kernel<T, W, K, VECTOR>, blocks, d.threads, bytes(d), x, input_bias, weight, bias, y,
          before_gelu, d, reverse, with_gelu);

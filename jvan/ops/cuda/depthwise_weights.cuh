@@ -161,9 +161,13 @@ void launch_depthwise_weights(const T* x, const W* input_bias, const T* dy, W* d
     return d.chunk() * (pixels * int64_t(sizeof(T)) + slots_of(d) * (area + 1) * int64_t(4));
   };
   d.threads = 256;
+  const bool chosen = !d.tile_height;
   choose_tile(d, sizeof(T), Strip<K>::outputs, 1 << 20, shared_limit() / 2 - 1024, bytes);
-  launch("depthwise_weights", depthwise_weights_kernel<T, W, K, VECTOR>, int64_t(groups) * d.chunks(), d.threads, bytes(d), x, input_bias, dy,
-         partials, d, groups, slots_of(d));
+  if (chosen && !is_worth_a_tile(d, bytes))
+    launch_depthwise_weights_direct(x, input_bias, dy, partials, groups, d);
+  else
+    launch("depthwise_weights", depthwise_weights_kernel<T, W, K, VECTOR>, int64_t(groups) * d.chunks(), d.threads, bytes(d), x, input_bias, dy,
+           partials, d, groups, slots_of(d));
   add_partials(partials, groups, (area + 1) * d.chans, WeightResults<W>{dweight, dbias, area, d.chans});
 }
 

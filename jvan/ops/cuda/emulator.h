@@ -175,6 +175,10 @@ void launch(const char* name, void (*kernel)(P...), int64_t blocks, int threads,
   throw std::runtime_error(fault);
 }
 
+enum { cudaMemcpyDeviceToDevice };
+inline int cudaMemcpyAsync(void* to, const void* from, size_t size, int, int) { return std::memcpy(to, from, size), 0; }
+inline void check(int, const char*) {}
+
 inline float rsqrtf(float v) { return 1 / std::sqrt(v); }
 inline void __syncthreads() { emulator().barrier(); }
 inline float __shfl_xor_sync(unsigned, float value, int mask) { return emulator().exchange(value, emulator().thread ^ unsigned(mask)); }

@@ -7,13 +7,6 @@ import jittor as jt
 from .operators import RATES, TILE, groups_of, patch_columns, slices_of
 from .run import is_emulated, rounded, run
 
-MAX_SIZE, MAX_REACH = 15, 35  # of a depthwise kernel: what fits into the 48 KiB of shared memory that every GPU has
-
-
-def fits(size, dilation) -> bool:
-    """Whether the depthwise kernel takes weights of size × size."""
-    return size <= MAX_SIZE and dilation * (size - 1) <= MAX_REACH
-
 
 def depthwise(x, weight, bias, dilation=1):
     """x (N, H, W, C), weight (C, 1, K, K), bias (C,) -> like x; see ops.depthwise."""

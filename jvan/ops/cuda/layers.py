@@ -11,8 +11,8 @@ _ATTENTION = ("depthwise", "epilogue", "residual", "batch_norm")
 _FEED_FORWARD = ("depthwise_gelu", "depthwise", "epilogue", "residual", "batch_norm")
 
 
-def can_depthwise(x, weight, bias, dilation) -> bool:
-    return f.fits(weight.shape[2], dilation) and can_run(("depthwise",), x, weight, bias)
+def can_depthwise(x, weight, bias) -> bool:
+    return can_run(("depthwise",), x, weight, bias)
 
 
 def can_pointwise(x, weight, bias) -> bool:
@@ -31,9 +31,8 @@ def can_layer_norm(x, weight, bias) -> bool:
     return can_run(("layer_norm",), x, weight, bias)
 
 
-def can_attention(x, norm, parameters, local, remote, dilation) -> bool:
-    fit = f.fits(local[0].shape[2], 1) and f.fits(remote[0].shape[2], dilation)
-    return fit and can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
+def can_attention(x, norm, parameters) -> bool:
+    return can_run(_ATTENTION, x, norm.weight, norm.bias, *parameters)
 
 
 def can_feed_forward(x, norm, parameters) -> bool:
