@@ -127,7 +127,7 @@ def test_names_cannot_steer_the_terminal(folder, capsys):
     _, out, _ = run(capsys, name, "--json")
     assert json.loads(out)[0]["file"] == name
     _, _, err = run(capsys, name + "x")
-    assert "\x1b" not in err and err.count("\n") == 4
+    assert "\x1b" not in err and err.count("\n") == 5
 
 
 def test_file_names_that_are_no_text(folder, capsys):
@@ -183,7 +183,8 @@ def test_bundled_network_from_the_command_line():
     lines = done.stderr.decode().splitlines()
     assert all(line.startswith("jvan predict: ") for line in lines)
     assert entries[0]["predictions"][0]["label"] == "cat"
-    assert "van_cifar10.safetensors" in lines[0] and "10 classes, on cpu" in lines[0] and "CIFAR-10" in lines[2]
+    assert "van_cifar10.safetensors" in lines[0] and "10 classes, on cpu" in lines[0] and "CIFAR-10" in lines[3]
+    assert lines[1] == "jvan predict: arithmetic: float32"
 
 
 def test_help_needs_neither_jittor_nor_numpy():

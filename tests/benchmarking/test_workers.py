@@ -56,9 +56,7 @@ def check(engine, status, cases):
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_peer(name, monkeypatch, capsys):
     if not is_there(*NEEDS[name]):
-        pytest.skip(
-            f"{', '.join(NEEDS[name])} are not installed; JVAN_PEERS_PYTHON can name an interpreter that has them"
-        )
+        pytest.skip(f"needs {', '.join(NEEDS[name])}; JVAN_PEERS_PYTHON can name an interpreter that has them")
     engine = engines.PEERS[name]
     python = ["--python", NAMED] if NAMED else []
     check(engine, *run(monkeypatch, capsys, "--against", name, "--mode", *engine.modes, *python))
