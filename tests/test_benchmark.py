@@ -151,7 +151,7 @@ def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkey
         (["--arch", "van_b9"], "unknown architecture 'van_b9'"),
         (["--arch", "van_b0:stem=1"], "'stem=1' is no field=value; the fields are embed_dims"),
         (["--arch", "van_b0:depths=3,3,x,2"], "depths is '3,3,x,2'; it must be a number"),
-        (["--device", "auto"], "invalid choice: 'auto'"),
+        (["--device", "gpu"], "invalid choice: 'gpu'"),
         (["--dtype", "float16"], "--dtype float16 needs --device cuda; on the CPU there are float32 and bfloat16"),
         (["--tf32"], "--tf32 needs --device cuda"),
         (["--against", "torch", "torch-graphs"], "--against torch-graphs needs --device cuda"),

@@ -15,7 +15,7 @@ from ..inference.predictor import BUNDLED
 from ..inference.preprocess import preprocess
 from ..models.factory import create_model
 from .gpu_parity import INFERENCE, folded, on, on_cpu
-from .gpu_training import draw_pictures
+from .gpu_training import SMALLEST, draw_pictures
 
 EACH = 50  # pictures a class in a dry run: the emulator is slow
 BATCH = 100
@@ -81,9 +81,8 @@ def _learnt(data, output, dtype, dry_run):
     from ..engine.loop import train
     from ..engine.recipes import SMALL_VAN, make_config
 
-    tiny = "van_b0:stem_stride=1:embed_dims=8,8,8,8:depths=1,1,1,1:mlp_ratios=2,2,2,2"
     given = {
-        "data": data, "output": str(output), "arch": tiny if dry_run else SMALL_VAN, "img_size": 32, "batch_size": 4 if dry_run else 128,
+        "data": data, "output": str(output), "arch": SMALLEST if dry_run else SMALL_VAN, "img_size": 32, "batch_size": 4 if dry_run else 128,
         "epochs": 1 if dry_run else 2, "lr": 3e-3, "drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "aa": None, "reprob": 0.0,
         "clip_grad": 1.0, "workers": 0 if dry_run else 8, "dtype": dtype, "device": "cpu" if dry_run else "cuda",
     }  # fmt: skip
