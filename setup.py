@@ -48,7 +48,7 @@ setup(
         "onednn-devel-cpu-gomp==2022.2.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "ruff>=0.17,<0.18", "matplotlib", "tensorboardX"],
+        "test": ["pytest", "ruff>=0.17,<0.18", "matplotlib", "tensorboardX"],
         "bench": ["torch", "onnx", "onnxruntime", "openvino"],
         "cuda13": [f"{wheel}; sys_platform == 'linux'" for wheel in CUDA13],
         "plot": ["matplotlib"],
