@@ -29,6 +29,7 @@ _HOME = {
     "DownloadError": "errors",
     "DataError": "errors",
     "PrecisionError": "errors",
+    "MemoryLimitError": "errors",
     "TrainingError": "errors",
     "JittorUnavailable": "errors",
 }

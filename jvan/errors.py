@@ -45,5 +45,9 @@ class PrecisionError(JvanError, ValueError):
     """A precision that is not there, or not on this device."""
 
 
+class MemoryLimitError(JvanError, MemoryError):
+    """What is asked for needs more memory than this process may have."""
+
+
 class TrainingError(JvanError, RuntimeError):
     """Training cannot begin or go on."""

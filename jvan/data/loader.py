@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError
 from . import shares
 from .mixup import Mixup
-from .pool import Pool, forget_jittors_handler
+from .pool import Pool, forget_jittors_handler, slots_for
 from .source import Split
 from .work import Bad, Work
 
@@ -63,6 +63,12 @@ class Loader:
     def __len__(self) -> int:
         """Steps of an epoch."""
         return self.work.steps
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the batches that are made ahead and of the one that is handed out."""
+        slots, bytes_each = slots_for((self.work.rows, *self.work.transform.shape))
+        return (slots + 1 if self.workers else 1) * bytes_each
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches from `first_step` on, each as it would be had the ones before been asked for, too."""

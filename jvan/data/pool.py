@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,12 @@ MOST_MEMORY = 1 << 30  # of batches that wait
 AHEAD = 4
 
 
+def slots_for(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(how many batches of float32 of this shape are made ahead, bytes of one)."""
+    bytes_each = 4 * math.prod(shape)
+    return max(2, min(AHEAD, MOST_MEMORY // bytes_each)), bytes_each
+
+
 class Pool:
     """Worker processes that make the batches of one `Work`, each its own rows of every batch."""
 
@@ -32,8 +39,7 @@ class Pool:
         forget_jittors_handler()
         _occupy_standard_streams()
         shape = (work.rows, *work.transform.shape)
-        bytes_each = 4 * int(np.prod(shape))
-        slots = max(2, min(AHEAD, MOST_MEMORY // bytes_each))
+        slots, bytes_each = slots_for(shape)
         batches = SharedMemory(slots * bytes_each)
         data, places, dataset = share(work)
         self.slots = np.frombuffer(batches.map, np.float32).reshape(slots, *shape)

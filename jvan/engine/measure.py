@@ -86,6 +86,7 @@ def measure(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
         rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
     ) as loader:  # fmt: skip
+        predictor.room.check(loader.work.rows, more=loader.memory)
         total = len(loader)
         found = evaluate(
             predictor.model,

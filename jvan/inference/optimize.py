@@ -12,6 +12,7 @@ import jittor as jt
 import numpy as np
 
 from ..errors import PrecisionError
+from ..memory_limit import check_memory
 from ..models.van import VAN
 from ..ops import _jit
 from ..ops.cuda.run import on_gpu
@@ -19,6 +20,7 @@ from .network import InferenceNetwork
 from .on_gpu import GPUInferenceVAN
 from .packing import pack_weights
 from .plan import make_plan
+from .room import FLOAT
 from .structure import Unknown, sizes_of
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -92,12 +94,18 @@ class InferenceVAN(InferenceNetwork):
         results = _jit.run_kernel("network.h", SOURCE, [x, array, self._weights], [*shapes, (plan.scratch,)], numbers)
         return results[0].reshape(results[0].shape[:2]), results[1:5]
 
+    def forward_bytes(self, shape) -> int:
+        """Bytes of scratch memory for the logits of pictures of this shape (N, C, H, W); ValueError where these are too large."""
+        return FLOAT * make_plan(self._sizes, shape[0], *shape[2:], _threads()).scratch
+
     def _plan(self, shape, wanted, logits):
         key = (shape, wanted, logits)
         if key not in self._plans:
             if len(self._plans) == PLANS:
                 self._plans.popitem(last=False)
             plan = make_plan(self._sizes, shape[0], *shape[2:], _threads(), wanted, logits)
+            what = f"a forward pass over {shape[0]} × {shape[1]}×{shape[2]}×{shape[3]} pixels"
+            check_memory(FLOAT * plan.scratch, what, "give fewer or smaller pictures at a time")
             self._plans[key] = plan, jt.array(plan.array).stop_grad()
         return self._plans[key]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointError, JvanError, PictureError
+from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
 from .labels import Label, checked, labels_for, read_labels
 from .pictures import read_picture
 from .preprocess import describe, preprocess
@@ -87,6 +87,8 @@ class Predictor:
                 "pictures give 3, or 1 as grey"
             )
         self.model, self.metadata, self.batch_size = _fast(model.eval(), dtype), metadata, batch_size
+        self.room = _room(self.weights, self.model, metadata)
+        self.room.check(1)
         classes = metadata.config.num_classes
         if given is None:
             self.labels = labels_for(metadata.labels, classes)
@@ -134,13 +136,14 @@ class Predictor:
         yield from self._predict(batch, topk)
 
     def _decoded(self, images: Iterable) -> Iterator[tuple[object, np.ndarray | PictureError]]:
-        """Each image and its input array, decoded by threads that stay at most two batches ahead."""
+        """Each image and its input array, decoded by threads that stay at most two batches ahead, and less where pictures are large."""
         waiting = deque()
+        ahead = min(2 * self.batch_size, self.room.ahead)
         pool = ThreadPoolExecutor(min(8, cpu_count() or 1), thread_name_prefix="jvan-picture")
         try:
             for image in images:
-                waiting.append((image, pool.submit(self._prepare, image)))
-                if len(waiting) > 2 * self.batch_size:
+                waiting.append((image, _submitted(pool, self._prepare, image)))
+                if len(waiting) > ahead:
                     image, future = waiting.popleft()
                     yield image, future.result()
             while waiting:
@@ -163,6 +166,7 @@ class Predictor:
 
     def _predict(self, batch, topk) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
         arrays = [array for _, array in batch if not isinstance(array, PictureError)]
+        self.room.check(len(arrays))
         probabilities = iter(self._probabilities(np.stack(arrays)) if arrays else ())
         for image, array in batch:
             failed = isinstance(array, PictureError)
@@ -190,6 +194,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def _submitted(pool: ThreadPoolExecutor, work, image):
+    try:
+        return pool.submit(work, image)
+    except RuntimeError:
+        raise MemoryLimitError(
+            "a thread that decodes pictures cannot be started: this process may have no more memory or threads (ulimit -v, ulimit -u)"
+        ) from None
+
+
 def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> list[Prediction]:
     order = np.argsort(-probabilities, kind="stable")[:topk]
     return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
@@ -201,6 +214,13 @@ def _fast(model, dtype):
     from .optimize import optimize_for_inference
 
     return optimize_for_inference(model, dtype) if isinstance(model, VAN) else model
+
+
+def _room(name: str, model, metadata):
+    from .room import Room
+
+    size = metadata.preprocessing.size
+    return Room(name, model, (metadata.config.in_chans, size, size))
 
 
 def _given_labels(labels) -> tuple[Label, ...] | None:
