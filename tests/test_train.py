@@ -21,6 +21,7 @@ from PIL import Image
 from jvan.checkpoints.state import load_state
 from jvan.engine.config import TrainConfig
 from jvan.engine.state import read_state_file
+from jvan.memory_limit import Limit
 from jvan.predict import main as predict
 from jvan.train import main
 from tests.engine.drawn import OPTIONS, SMALLEST, draw_folder
@@ -50,6 +51,19 @@ def refused(capsys, *arguments, status=1):
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1 and "Traceback" not in lines[0], lines
     return lines[0]
+
+
+def test_pictures_too_large_for_this_machine_are_refused_before_anything_is_written(
+    data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("jvan.memory_limit.available_memory", lambda: Limit(10**9, "the test"))
+    options = ("--arch", SMALLEST, "--batch-size", "8", "--output", tmp_path / "run")
+    line = refused(capsys, data, "--img-size", "512", *options)
+    # 8 pictures of 512² with 3 channels; 12 maps of 8 channels a block, at sides 512, 256, 128 and 64, of 4 bytes
+    needed = 8 * 4 * (3 * 512**2 + 12 * 8 * (512**2 + 256**2 + 128**2 + 64**2))
+    assert f"a step on 8 pictures of 512×512 pixels needs {needed / 1e9:.2f} GB of memory" in line
+    assert "this process may have 1.00 GB more (the test); choose a smaller --img-size or --batch-size" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_run_leaves(trained, data, capsys):

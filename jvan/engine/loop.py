@@ -12,7 +12,7 @@ from ..errors import TrainingError
 from .config import TrainConfig
 from .evaluate import evaluate
 from .log import Log
-from .network import check_device, make_network, settle, starting_weights
+from .network import check_device, check_step, make_network, network_of, settle, starting_weights
 from .output import Output
 from .parallel import OTHER_FAILED, Processes
 from .pictures import data_digest, names_of, testing, training
@@ -43,6 +43,8 @@ def train(config: TrainConfig, tell=print) -> Result:
     train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
     weights = starting_weights(config)
     config = settle(config, weights, len(train_split), processes.count)
+    with processes.agreed():
+        check_step(config, weights.metadata.config if weights else network_of(config.arch, 1), processes.count)
     model, origin = make_network(config, weights, train_split.classes)
     run = Run(config, model, processes, data_digest(train_split))
     output = Output(config, writes=processes.first)

@@ -8,8 +8,10 @@ import jittor as jt
 
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import State, load_state
+from ..data.pool import slots_for
 from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
+from ..memory_limit import check_memory
 from ..models.factory import build
 from ..models.loading import assign
 from ..ops.cuda.run import on_gpu, precision_fault
@@ -23,6 +25,8 @@ DROP_PATH = {
     "van_b5": 0.2,
     "van_b6": 0.3,
 }  # official train.sh; B5 and B6: the 22K fine-tuning
+FLOAT = 4  # bytes
+MAPS_A_BLOCK, MAPS_CHECKPOINTED = 12, 3  # of a stage's size, kept for the gradients
 
 
 def check_device(dtype: str, sync_bn: bool, processes: int) -> None:
@@ -95,6 +99,26 @@ def settle(config, state: State | None, pictures: int, processes: int):
         )
     weights = digest(state.tensors)[:16] if state else None
     return replace(config, arch=arch, img_size=size, drop_path=drop_path, batch_size=batch, weights_digest=weights)
+
+
+def check_step(config, network: VANConfig, processes: int) -> None:
+    """MemoryLimitError where a step of a settled configuration takes more memory than this process may have, on a CPU.
+
+    What a step keeps for its gradients was measured as 12 to 15 maps a block, and as 4 with gradient checkpointing; the
+    least of these is taken, and the batches that the loader makes ahead. A weights file may ask for any size of pictures.
+    """
+    part = config.batch_size // (processes * config.accum_steps)
+    kept = MAPS_CHECKPOINTED if config.grad_checkpointing else MAPS_A_BLOCK
+    side, values = config.img_size, 0
+    for i, (chans, depth) in enumerate(zip(network.embed_dims, network.depths)):
+        side = -(-side // (2 if i else network.stem_stride))
+        values += depth * side * side * chans
+    slots, batch = slots_for((config.batch_size // processes, 3, config.img_size, config.img_size))
+    check_memory(
+        (slots if config.workers else 1) * batch + (0 if on_gpu() else FLOAT * part * kept * values),
+        f"a step on {part} pictures of {config.img_size}×{config.img_size} pixels",
+        "choose a smaller --img-size or --batch-size, or --grad-checkpointing",
+    )
 
 
 def make_network(config, state: State | None, classes: tuple[str, ...]):
