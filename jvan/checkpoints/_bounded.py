@@ -50,7 +50,7 @@ class Bounds:
 
     def connect(self, address, *_) -> socket.socket:
         """As socket.create_connection, but all addresses of a name share the time; Unusable for a guarded machine."""
-        reason = OSError("the name has no address")
+        failed = [OSError("the name has no address")]
         for family, kind, protocol, _, place in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
             local = self.direct and is_local(place[0])
             if local and self.guarded:
@@ -58,11 +58,11 @@ class Bounds:
             try:
                 connection = self._connected(socket.socket(family, kind, protocol), place)
             except OSError as error:
-                reason = error
+                failed = [error]
                 continue
             self.local = self.local or local
             return connection
-        raise reason
+        raise failed.pop()  # a variable that held it would make a circle
 
     def _connected(self, connection: socket.socket, place) -> socket.socket:
         try:

@@ -125,12 +125,16 @@ def _request(opener, url: str, headers: dict[str, str], bounds: Bounds) -> http.
         # Python's words repeat the address or the proxy, with a password if it has one.
         raise Unusable("the address, or the proxy that the environment names for it, is malformed") from None
     except urllib.error.URLError as error:
-        final = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
-        reason = error.reason
-        hopeless = not isinstance(reason, OSError) or isinstance(reason, final) or "Tunnel" in str(reason)
-        raise (Unusable if hopeless else Broken)(_reason(reason)) from None
+        # No variable may hold its reason: before Python 3.11 that makes a circle which keeps a proxy's socket open.
+        raise _unreachable(error.reason) from None
     except (OSError, http.client.HTTPException) as error:
         raise Broken(_reason(error)) from None
+
+
+def _unreachable(reason) -> Exception:
+    final = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    hopeless = not isinstance(reason, OSError) or isinstance(reason, final) or "Tunnel" in str(reason)
+    return (Unusable if hopeless else Broken)(_reason(reason))
 
 
 def _proxied(url: str) -> bool:

@@ -13,6 +13,7 @@ from ..errors import DownloadError
 from ._http import Broken, Reply, Unusable, open_url, to_int
 from .addresses import Address
 from .part import Part
+from .verification import say
 
 FRUITLESS = 4  # attempts in a row that brought next to nothing
 FRUITFUL = 1 << 16  # bytes, about the least that a bearable connection brings in a minute
@@ -51,10 +52,6 @@ def download(address: Address, part: Part, wanted: Wanted) -> str | None:
             say(f"{error}; trying again in {pause:g} s ({_megabytes(part.size())} so far)")
         time.sleep(pause)
     raise AssertionError("unreachable")
-
-
-def say(line: str) -> None:
-    print(f"jvan: {line}", file=sys.stderr, flush=True)
 
 
 def _attempt(address: Address, part: Part, wanted: Wanted) -> str | None:

@@ -11,8 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..files import own_cache_dir
 from ..ownership import is_trusted, make_private_folder, open_unlinked, write_unlinked
@@ -22,8 +22,7 @@ FORMAT = 2  # 0.1.0's had no number
 _IDENTITY = {"path": str, "size": int, "mtime_ns": int, "ctime_ns": int, "inode": int}
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Which file it is, and since when: whoever changes its bytes changes `ctime_ns`, which nobody can set back."""
 
     path: str
@@ -39,8 +38,7 @@ class Identity:
         return now if same else None
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A note that counts. `proven`: the whole hash is the published one, as the catalogue or the hub said.
 
     `identity` None: the file must be hashed again, since the note is of 0.1.0, or is of an earlier file.
@@ -66,15 +64,20 @@ def examine(path: Path) -> tuple[str, Identity | None]:
     return digest, before if unchanged else None
 
 
-def records_of(path: Path) -> list[Record]:
-    """The notes of this file that count; where it is gone, those of the one that lay there."""
+def records_of(path: Path, now: Identity | None) -> list[Record]:
+    """The notes of this file that count, of an earlier one as well; of `now`, where one is of it, that alone.
+
+    `now` None: no file lies there, or it is not known which.
+    """
     beside = _read(_beside(path)) if is_trusted(path) or not os.path.lexists(path) else []
+    if beside and now is not None and beside[0].identity == now:
+        return beside
     return beside + _read(_elsewhere(path))
 
 
 def remember(path: Path, digest: str, proven: bool, identity: Identity) -> None:
     """Note a file's hash, for the next start; where nothing can be written the file is hashed at each."""
-    document = {"format": FORMAT, "sha256": digest, "proven": proven, **asdict(identity)}
+    document = {"format": FORMAT, "sha256": digest, "proven": proven, **identity._asdict()}
     if not (is_trusted(path) and _wrote(_beside(path), document)):
         _wrote_privately(_elsewhere(path), document)
 

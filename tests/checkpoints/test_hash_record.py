@@ -58,7 +58,7 @@ def put(content: bytes, sha256: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     if sha256 is not None:
-        note = {"format": 2, "sha256": sha256, "proven": True, **vars(identity_of(path))}
+        note = {"format": 2, "sha256": sha256, "proven": True, **identity_of(path)._asdict()}
         record().write_text(json.dumps(note))
 
 
@@ -326,4 +326,4 @@ def test_no_umask_makes_files_that_everybody_can_write(served, umask, hashed):
     finally:
         os.umask(before)
     assert {oct(p.stat().st_mode & 0o777) for p in (record(), place(entry()))} == {"0o664"}
-    assert len(hashed) == 1
+    assert not hashed

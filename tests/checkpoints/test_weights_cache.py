@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jvan.checkpoints import _http, weights_cache
+from jvan.checkpoints import _http, fetch, weights_cache
 from jvan.checkpoints import catalogue as catalogue_module
 from jvan.checkpoints.catalogue import resolve_weights
 from jvan.checkpoints.weights_cache import obtain, place
@@ -179,13 +179,13 @@ def test_without_locks_a_part_file_of_its_own(served, monkeypatch, lock):
         raise OSError(37, "No locks available")
 
     if lock is None:
-        monkeypatch.setattr(weights_cache, "fcntl", None)
+        monkeypatch.setattr(fetch, "fcntl", None)
     else:
-        monkeypatch.setattr(weights_cache.fcntl, "flock", refuse)
+        monkeypatch.setattr(fetch.fcntl, "flock", refuse)
     seen = []
-    original = weights_cache.download
+    original = fetch.download
     monkeypatch.setattr(
-        weights_cache, "download", lambda url, part, wanted: seen.append(part.path) or original(url, part, wanted)
+        fetch, "download", lambda url, part, wanted: seen.append(part.path) or original(url, part, wanted)
     )
     path = obtain(entry())
     assert path.read_bytes() == CONTENT
