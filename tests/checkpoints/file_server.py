@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+LONGEST = 3.0  # seconds after which what has no end is broken off all the same, so that a test fails and does not hang
+
 
 @dataclass
 class Served:
@@ -81,13 +83,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _without_end(self, served: Served) -> None:
         self.wfile.write(served.first)
-        while True:
+        end = time.monotonic() + LONGEST
+        while time.monotonic() < end:
             self._creep(served.endless, served.creeps)
 
     def _creep(self, data: bytes, pause: float | None) -> None:
+        end = time.monotonic() + LONGEST
         for at in range(len(data)) if pause else ():
             self.wfile.write(data[at : at + 1])
             time.sleep(pause)
+            if time.monotonic() > end:
+                break
         if not pause:
             self.wfile.write(data)
 
@@ -97,6 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if served.endless is not None:
             self._without_end(served)
+            return
         self.send_response(200)
         self.end_headers()
         self.rfile.close()

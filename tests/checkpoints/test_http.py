@@ -191,6 +191,15 @@ def test_http_proxy_is_honoured(start, monkeypatch):
     assert served.requests[0][0] == "http://mirror.invalid" + PATH
 
 
+def test_a_proxy_on_this_machine_is_no_way_to_this_machine(start, monkeypatch):
+    served = start(redirect="/store")
+    monkeypatch.setenv("http_proxy", os.environ["HF_ENDPOINT"])
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.invalid")
+    served.then = [{"redirect": None}]
+    assert obtain(entry()).read_bytes() == CONTENT
+    assert [address for address, _ in served.requests] == [f"http://mirror.invalid{path}" for path in (PATH, "/store")]
+
+
 def test_no_proxy_is_honoured(start, monkeypatch):
     start()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")

@@ -77,7 +77,7 @@ class Creeping(socketserver.BaseRequestHandler):
         self.server.asked += 1
         try:
             self.request.recv(4096)
-            for byte in b"\x16\x03\x03\x40\x00\x02" + bytes(10_000):
+            for byte in b"\x16\x03\x03\x40\x00\x02" + bytes(300):
                 self.request.sendall(bytes([byte]))
                 time.sleep(0.01)
         except OSError:
