@@ -110,6 +110,7 @@ def _lines(report: dict) -> list[str]:
     lines = []
     for file in report["files"]:
         lines += [f"{_plain(file['path'])}: {report['format']}, {file['bytes']:,} bytes", f"sha256 {file['sha256']}"]
+        lines += _published(file["sha256"])
     found = (
         f"{report['origin']} names, {report['arch'] or 'unknown architecture'}" if report["origin"] else "unknown names"
     )
@@ -125,6 +126,14 @@ def _lines(report: dict) -> list[str]:
     statistics = f" and {report['statistics']:,} numbers of BatchNorm statistics" if report["statistics"] else ""
     lines.append(f"{len(report['tensors'])} tensors: {report['parameters']:,} parameters{statistics}")
     return lines
+
+
+def _published(sha256: str) -> list[str]:
+    """What is to be said where the catalogue knows no more of a file's hash than the eight digits in its name."""
+    from .checkpoints.catalogue import entry_with
+
+    entry = entry_with(sha256)
+    return [f"eight digits of it are published, for {entry.name}, and match"] if entry and not entry.sha256 else []
 
 
 def _globals(report: dict) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jvan.checkpoints import catalogue
+from jvan.checkpoints.catalogue import Entry
 from jvan.checkpoints.metadata import Metadata
 from jvan.inspect import inspect_checkpoint, main
 from jvan.variants import variant_config
@@ -144,6 +146,18 @@ def test_names_of_the_catalogue(capsys, monkeypatch):
     assert status == 0 and f"{path}: torch-zip" in out
     status, _, err = shown(capsys, "van_b9.in1k")
     assert status == 1 and "van_b9.in1k" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_that_eight_digits_of_a_hash_match_is_said(whole, capsys, monkeypatch):
+    path = GOLDEN / "official_tiny.pth.tar"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = {"sha256": digest} if whole else {"sha256_prefix": digest[:8]}
+    entry = Entry(name="van_b0.test", arch="van_b0", file=path.name, urls=(), origin="official", **known)
+    monkeypatch.setattr(catalogue, "catalogue", lambda: {entry.name: entry})
+    status, out, _ = shown(capsys, path)
+    assert status == 0
+    assert ("eight digits of it are published, for van_b0.test, and match" in out) is not whole
 
 
 def test_usage(capsys):

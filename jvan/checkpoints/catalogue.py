@@ -124,7 +124,7 @@ def resolve_weights(name_or_path: str | os.PathLike) -> Path:
         return path
     entry = catalogue().get(text)
     if entry is not None:
-        from .weights_cache import obtain  # urllib and ssl take 40 ms, which --help can do without
+        from .weights_cache import obtain
 
         return obtain(entry)
     raise CheckpointError(_why_not(text))

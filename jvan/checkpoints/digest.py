@@ -13,9 +13,14 @@ def sha256_of(files) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in sums).encode()).hexdigest()
 
 
-def _sha256(path) -> str:
+def sha256_of_open(file) -> str:
+    """The hash of a file that is open for reading, from where it stands to its end."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def _sha256(path) -> str:
+    with open(path, "rb") as file:
+        return sha256_of_open(file)

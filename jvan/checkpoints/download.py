@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import DownloadError
 from ._http import Broken, Reply, Unusable, open_url, to_int
+from .addresses import Address
+from .part import Part
+from .verification import say
 
-FRUITLESS = 4  # attempts in a row that brought no byte
+FRUITLESS = 4  # attempts in a row that brought next to nothing
+FRUITFUL = 1 << 16  # bytes, about the least that a bearable connection brings in a minute
 MOST_ATTEMPTS = 60
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between attempts
 CHUNK = 1 << 20
@@ -29,59 +31,47 @@ class Wanted:
     largest: int
 
 
-def download(url: str, part: Path, wanted: Wanted) -> str | None:
-    """Complete `part` with the bytes of `url`; the sha256 that the server announced, or None.
+def download(address: Address, part: Part, wanted: Wanted) -> str | None:
+    """Complete `part` with the bytes of `address`; the sha256 that the hub announced, or None.
 
     What an earlier run left in `part` is kept where the server can prove that the file is still the same one.
     Unusable where this address does not give the file; DownloadError where the disk refuses it.
     """
-    if wanted.size and wanted.sha256 and _size(part) == wanted.size:
+    if wanted.size and wanted.sha256 and part.size() == wanted.size:
         return None  # an earlier run was cut off between the last byte and the comparison of the hash
     fruitless, pause = 0, FIRST_PAUSE
     for attempt in range(1, MOST_ATTEMPTS + 1):
-        before = _size(part)
+        before = part.size()
         try:
-            return _attempt(url, part, wanted)
+            return _attempt(address, part, wanted)
         except Broken as error:
-            fruitless = 0 if _size(part) > before else fruitless + 1
+            fruitless = 0 if part.size() >= before + FRUITFUL else fruitless + 1
             pause = FIRST_PAUSE if fruitless == 0 else min(2 * pause, LONGEST_PAUSE)
             if fruitless >= FRUITLESS or attempt == MOST_ATTEMPTS:
                 raise Unusable(f"{error} ({attempt} attempts)") from None
-            say(f"{error}; trying again in {pause:g} s ({_megabytes(_size(part))} so far)")
+            say(f"{error}; trying again in {pause:g} s ({_megabytes(part.size())} so far)")
         time.sleep(pause)
     raise AssertionError("unreachable")
 
 
-def forget(part: Path) -> None:
-    """Remove a .part file and what is noted of it."""
-    part.unlink(missing_ok=True)
-    _note_of(part).unlink(missing_ok=True)
-
-
-def say(line: str) -> None:
-    print(f"jvan: {line}", file=sys.stderr, flush=True)
-
-
-def _attempt(url: str, part: Path, wanted: Wanted) -> str | None:
-    have, validator = _left_over(url, part)
+def _attempt(address: Address, part: Part, wanted: Wanted) -> str | None:
+    have, validator = part.left_over(address.url)
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
-    reply = open_url(url, headers)
+    reply = open_url(address, headers)
     try:
         start, total = _extent(reply, have, validator, part)
         total = _agreed_size(reply, total, wanted)
         _check_room(part, total)
-        with _disk(part), open(part, "r+b" if start else "wb", buffering=0) as out:
+        with _disk(part), part.open(start) as out:
             if not start:
-                _write_note(part, url, reply)
-            out.truncate(start)
-            out.seek(start)
+                part.note(address.url, _validator(reply))
             _copy(reply, out, part, start, total, wanted.largest)
     finally:
         reply.close()
     return reply.sha256
 
 
-def _extent(reply: Reply, have: int, validator: str, part: Path) -> tuple[int, int | None]:
+def _extent(reply: Reply, have: int, validator: str, part: Part) -> tuple[int, int | None]:
     """Where the body begins in the file and how long the whole file is (None: the server does not say)."""
     if reply.status == 200:
         return 0, to_int(reply.header("Content-Length"))
@@ -89,7 +79,7 @@ def _extent(reply: Reply, have: int, validator: str, part: Path) -> tuple[int, i
     changed = validator not in (reply.header("ETag"), reply.header("Last-Modified"))
     if have and reply.status == 206 and place and to_int(place[1]) == have and not changed:
         return have, to_int(place[2])
-    forget(part)
+    part.forget()
     raise Broken("the file has changed since the download began, or the server resumes it wrongly")
 
 
@@ -107,7 +97,7 @@ def _agreed_size(reply: Reply, total: int | None, wanted: Wanted) -> int | None:
     return size
 
 
-def _copy(reply: Reply, out, part: Path, start: int, total: int | None, largest: int) -> None:
+def _copy(reply: Reply, out, part: Part, start: int, total: int | None, largest: int) -> None:
     end = largest if total is None else total
     have = start
     with _progress(part, start, total) as bar:
@@ -133,64 +123,51 @@ def _write(out, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _disk(part: Path):
+def _disk(part: Part):
     """Turns a refusal of the disk into one line; the network's errors pass."""
     try:
         yield
     except DownloadError:
         raise
     except OSError as error:
-        kept = _size(part)
-        more = f"; {_megabytes(kept)} are kept and the next run goes on from there" if kept else ""
-        raise DownloadError(f"{part}: {error.strerror or error}{more}") from None
+        kept = part.size()
+        go_on = f"{_megabytes(kept)} are kept and the next run goes on from there"
+        more = go_on if kept else "name another folder in JVAN_CACHE"
+        where = error.filename2 or error.filename or part.path
+        raise DownloadError(f"{where}: {error.strerror or error}; {more}") from None
 
 
-def _check_room(part: Path, total: int | None) -> None:
-    free = shutil.disk_usage(part.parent).free + _size(part)
+def _check_room(part: Part, total: int | None) -> None:
+    free = shutil.disk_usage(part.path.parent).free + part.size()
     if total is not None and free < total:
         raise DownloadError(
-            f"{part.parent}: {_megabytes(total)} are needed and {_megabytes(free)} are free; "
+            f"{part.path.parent}: {_megabytes(total)} are needed and {_megabytes(free)} are free; "
             "make room or name another folder in JVAN_CACHE"
         )
 
 
-def _left_over(url: str, part: Path) -> tuple[int, str]:
-    """(bytes, validator) of an earlier run's .part that this address can be asked to go on with, else (0, "")."""
-    try:
-        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
-        if note["url"] == url and isinstance(note["validator"], str) and note["validator"]:
-            return _size(part), note["validator"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return 0, ""
-
-
-def _write_note(part: Path, url: str, reply: Reply) -> None:
+def _validator(reply: Reply) -> str:
     etag = reply.header("ETag") or ""
     # A weak ETag does not promise the same bytes, and If-Range does not take one.
-    validator = etag if etag.startswith('"') else reply.header("Last-Modified") or ""
-    _note_of(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+    return etag if etag.startswith('"') else reply.header("Last-Modified") or ""
 
 
-def _note_of(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _progress(part: Path, start: int, total: int | None):
+def _progress(part: Part, start: int, total: int | None):
     """A bar on a terminal, one line elsewhere."""
-    name = part.name[: -len(".part")]
     if not sys.stderr.isatty():
         size = "size unknown" if total is None else _megabytes(total)
-        say(f"downloading {name} ({size}{f', from {_megabytes(start)} on' if start else ''})")
+        say(f"downloading {part.name} ({size}{f', from {_megabytes(start)} on' if start else ''})")
     from tqdm import tqdm
 
     return tqdm(
-        desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
+        desc=part.name,
+        total=total,
+        initial=start,
+        unit="B",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+        leave=False,
     )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _megabytes(count: int) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 
-from jvan.checkpoints import _http, download
+import pytest
+
+from jvan.checkpoints import _bounded, download
 from jvan.checkpoints.catalogue import Entry
+from jvan.checkpoints.weights_cache import obtain, place
+from jvan.errors import DownloadError
+
+from .file_server import Served, serve
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -22,11 +29,34 @@ def entry(**changes) -> Entry:
 
 
 def quick_and_clean(monkeypatch, cache) -> None:
-    """No proxy of the machine's, an empty cache, short pauses."""
+    """No proxy of the machine's, empty caches, the user's own as well, short pauses."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("JVAN_CACHE", str(cache))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.with_name("own")))
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr(download, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(_http, "TIMEOUT", 5.0)
+    monkeypatch.setattr(_bounded, "TIMEOUT", 5.0)
+
+
+@contextlib.contextmanager
+def servers(monkeypatch):
+    """begin(**what) runs a server, makes it the hub's mirror and gives its Served."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(content=CONTENT, **what) -> Served:
+            served = Served(content, **what)
+            monkeypatch.setenv("HF_ENDPOINT", stack.enter_context(serve(served)))
+            return served
+
+        yield begin
+
+
+def fails(message: str, *, of=None) -> str:
+    """The one line, which matches `message`, with which an entry cannot be had."""
+    with pytest.raises(DownloadError, match=message) as caught:
+        obtain(of or entry())
+    assert "\n" not in str(caught.value)
+    assert not place(entry()).exists()
+    return str(caught.value)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+LONGEST = 3.0  # seconds after which what has no end is broken off all the same, so that a test fails and does not hang
 
 
 @dataclass
@@ -26,6 +29,10 @@ class Served:
     redirect: str | None = None  # from every path but /store
     redirect_headers: dict = field(default_factory=dict)
     gate: threading.Event | None = None  # waited for in the middle of the body
+    first: bytes = b""  # sent before `endless`
+    endless: bytes | None = None  # sent again and again, in place of an answer, until the client hangs up
+    creeps: float | None = None  # seconds after each byte of the body's second half, and of `endless`
+    tunnel: object = None  # the SSLContext of the server that is reached by CONNECT, whatever its name
     then: list = field(default_factory=list)  # [{"content": …}, …]
     requests: list = field(default_factory=list)  # (path, headers)
 
@@ -42,7 +49,9 @@ class Handler(BaseHTTPRequestHandler):
         vars(self.server.served).update(served.then.pop(0) if served.then else {})
         served.requests.append((self.path, dict(self.headers)))
         self.close_connection = True
-        if served.redirect is not None and self.path != "/store":
+        if served.endless is not None:
+            self._without_end(served)
+        elif served.redirect is not None and self.path != "/store":
             self._head(302, {"Location": served.redirect, "Content-Length": "0", **served.redirect_headers})
         elif served.status is not None:
             self._head(served.status, {"Content-Length": "0", **served.headers})
@@ -62,11 +71,45 @@ class Handler(BaseHTTPRequestHandler):
             headers["Transfer-Encoding"] = "chunked"
         self._head(206 if start else 200, headers)
         body = body[: served.cut]
-        if served.gate is not None:
+        if served.gate is not None or served.creeps is not None:
             self.wfile.write(body[: len(body) // 2])
             body = body[len(body) // 2 :]
+        if served.gate is not None:
             served.gate.wait(30)
+        if served.creeps is not None:
+            self._creep(body, served.creeps)
+            return
         self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if served.chunked else body)
+
+    def _without_end(self, served: Served) -> None:
+        self.wfile.write(served.first)
+        end = time.monotonic() + LONGEST
+        while time.monotonic() < end:
+            self._creep(served.endless, served.creeps)
+
+    def _creep(self, data: bytes, pause: float | None) -> None:
+        end = time.monotonic() + LONGEST
+        for at in range(len(data)) if pause else ():
+            self.wfile.write(data[at : at + 1])
+            time.sleep(pause)
+            if time.monotonic() > end:
+                break
+        if not pause:
+            self.wfile.write(data)
+
+    def do_CONNECT(self):
+        served = self.server.served
+        served.requests.append((self.path, dict(self.headers)))
+        self.close_connection = True
+        if served.endless is not None:
+            self._without_end(served)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.rfile.close()
+        with served.tunnel.wrap_socket(self.connection, server_side=True) as self.request:
+            self.setup()  # rfile and wfile are the tunnel's from here on
+            self.handle_one_request()
 
     def _start(self, served: Served) -> int:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

@@ -5,25 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from jvan.checkpoints import _http, fetch, weights_cache
 from jvan.checkpoints import catalogue as catalogue_module
-from jvan.checkpoints import weights_cache
 from jvan.checkpoints.catalogue import resolve_weights
-from jvan.checkpoints.weights_cache import cache_dir, obtain, place
+from jvan.checkpoints.weights_cache import obtain, place
 from jvan.errors import DownloadError
+from jvan.files import cache_dir, own_cache_dir
 
 from .download_help import CONTENT, OTHER, SHA256, entry, quick_and_clean
 from .file_server import Served, serve
 
 UNKNOWN = {"size": None, "sha256": None}
+UNKNOWN_DIGITS = {**UNKNOWN, "sha256_prefix": SHA256[:8]}
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,6 +44,12 @@ def served(monkeypatch):
         yield served
 
 
+@pytest.fixture
+def is_the_hub(monkeypatch):
+    """The hub itself, played by the server on loopback."""
+    monkeypatch.setattr(_http, "is_hub", lambda url: urlsplit(url).hostname == "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     ("known", "headers", "who"),
     [
@@ -48,7 +58,7 @@ def served(monkeypatch):
         (UNKNOWN, {"X-Linked-Etag": f'"{SHA256}"'}, "the hub says " + SHA256),
     ],
 )
-def test_another_files_bytes_are_deleted_and_both_hashes_named(served, known, headers, who):
+def test_another_files_bytes_are_deleted_and_both_hashes_named(served, is_the_hub, known, headers, who):
     served.content, served.headers = OTHER, headers
     with pytest.raises(DownloadError, match=who) as caught:
         obtain(entry(**known))
@@ -56,7 +66,7 @@ def test_another_files_bytes_are_deleted_and_both_hashes_named(served, known, he
     assert [p.suffix for p in place(entry()).parent.iterdir()] == [".lock"]
 
 
-def test_an_announced_hash_that_contradicts_the_catalogue_saves_the_download(served):
+def test_an_announced_hash_that_contradicts_the_catalogue_saves_the_download(served, is_the_hub):
     served.headers = {"X-Linked-Etag": '"' + "0" * 64 + '"'}
     with pytest.raises(DownloadError, match=f"announces sha256 {'0' * 64}, the catalogue has {SHA256}"):
         obtain(entry())
@@ -64,30 +74,49 @@ def test_an_announced_hash_that_contradicts_the_catalogue_saves_the_download(ser
 
 
 @pytest.mark.parametrize("etag", [None, '"' + "a" * 40 + '"'], ids=["none", "git's SHA-1"])
-def test_unverified_is_said_each_time_where_nobody_announces_a_hash(served, etag, capsys):
+def test_unverified_is_said_each_time_where_nobody_announces_a_hash(served, is_the_hub, etag, capsys):
     served.headers = {"X-Linked-Etag": etag} if etag else {}
     for _ in range(2):
         assert obtain(entry(**UNKNOWN)).read_bytes() == CONTENT
-        assert f"van_b0.test is unverified: nobody announces its hash; the file's sha256 is {SHA256}" in (
-            capsys.readouterr().err
-        )
+        said = "van_b0.test is unverified: neither the catalogue nor the hub gives its hash; the file's sha256 is "
+        assert said + SHA256 in capsys.readouterr().err
+
+
+def test_what_the_hub_announced_is_remembered(served, is_the_hub, capsys):
+    served.headers = {"X-Linked-Etag": f'"{SHA256}"'}
+    for _ in range(2):
+        obtain(entry(**UNKNOWN))
+    served.headers = {}
+    place(entry()).unlink()
+    obtain(entry(**UNKNOWN))
+    assert "unverified" not in capsys.readouterr().err
+
+
+def test_that_eight_digits_match_is_said_once(served, capsys):
+    digits = entry(**UNKNOWN_DIGITS)
+    assert obtain(digits).read_bytes() == CONTENT
+    assert f"van_b0.test: eight digits of its sha256 are published, and they match; the whole one is {SHA256}" in (
+        capsys.readouterr().err
+    )
+    obtain(digits)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_second_start_neither_asks_nor_hashes(served, monkeypatch):
     path = obtain(entry())
-    monkeypatch.setattr(weights_cache, "sha256_of", None)
+    monkeypatch.setattr(weights_cache, "examine", None)
     assert obtain(entry()) == path
     assert len(served.requests) == 1
 
 
-@pytest.mark.parametrize("known", [{}, UNKNOWN], ids=["by the catalogue", "by what the hub announced"])
+@pytest.mark.parametrize("known", [{}, UNKNOWN, UNKNOWN_DIGITS], ids=["all known", "nothing known", "digits known"])
 def test_a_changed_file_in_the_cache_is_noticed_and_kept(served, known):
-    served.headers = {"X-Linked-Etag": f'"{SHA256}"'}
     path = obtain(entry(**known))
     path.write_bytes(OTHER)
-    os.utime(path, ns=(1, 1))  # not even a clock that stands still hides it
-    with pytest.raises(DownloadError, match=f"{hashlib.sha256(OTHER).hexdigest()}, it should be {SHA256}; delete it"):
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DownloadError, match=hashlib.sha256(OTHER).hexdigest()) as caught:
         obtain(entry(**known))
+    assert "delete it and try again" in str(caught.value)
     assert path.read_bytes() == OTHER
 
 
@@ -122,13 +151,13 @@ def test_a_broken_record_is_no_proof(served, junk):
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    assert cache_dir() == tmp_path / "cache"
-    monkeypatch.delenv("JVAN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg" / "jvan"
+    assert (cache_dir(), own_cache_dir()) == (tmp_path / "cache", tmp_path / "xdg" / "jvan")
+    monkeypatch.delenv("JVAN_CACHE")
+    assert cache_dir() == own_cache_dir() == tmp_path / "xdg" / "jvan"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_dir() == tmp_path / "home" / ".cache" / "jvan"
+    assert cache_dir() == own_cache_dir() == tmp_path / "home" / ".cache" / "jvan"
 
 
 def test_a_cache_that_cannot_be_made(served, monkeypatch, tmp_path):
@@ -150,17 +179,17 @@ def test_without_locks_a_part_file_of_its_own(served, monkeypatch, lock):
         raise OSError(37, "No locks available")
 
     if lock is None:
-        monkeypatch.setattr(weights_cache, "fcntl", None)
+        monkeypatch.setattr(fetch, "fcntl", None)
     else:
-        monkeypatch.setattr(weights_cache.fcntl, "flock", refuse)
+        monkeypatch.setattr(fetch.fcntl, "flock", refuse)
     seen = []
-    original = weights_cache.download
+    original = fetch.download
     monkeypatch.setattr(
-        weights_cache, "download", lambda url, part, wanted: seen.append(part) or original(url, part, wanted)
+        fetch, "download", lambda url, part, wanted: seen.append(part.path) or original(url, part, wanted)
     )
     path = obtain(entry())
     assert path.read_bytes() == CONTENT
-    assert seen == [path.with_name(f"{path.name}.{os.getpid()}.part")]
+    assert re.fullmatch(r"van_tiny\.pth\.tar\.[0-9a-f]{16}\.part", seen[0].name)
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.lock", f"{path.name}.sha256.json"]
 
 
