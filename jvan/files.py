@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed, and moved to it."""
+"""Files that are whole or not there: written beside their place, flushed, and moved to it. And where caches lie."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
+
+
+def cache_dir() -> Path:
+    """$JVAN_CACHE, else the user's own. Several people may share what JVAN_CACHE names."""
+    if os.environ.get("JVAN_CACHE"):
+        return Path(os.path.expanduser(os.environ["JVAN_CACHE"]))
+    return own_cache_dir()
+
+
+def own_cache_dir() -> Path:
+    """$XDG_CACHE_HOME/jvan, else ~/.cache/jvan, whatever JVAN_CACHE is."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from .._boot_common import chosen
-from ..checkpoints.weights_cache import cache_dir
 from ..errors import JvanError
+from ..files import cache_dir
 
 
 def install(wheels: Path) -> Path:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from ..errors import DownloadError
+from ..files import cache_dir
 from ._http import Unusable
 from .catalogue import Entry
 from .digest import sha256_of
@@ -20,14 +21,6 @@ except ImportError:  # Windows: no lock, each process has a .part of its own
     fcntl = None
 
 HUB = "https://huggingface.co/"
-
-
-def cache_dir() -> Path:
-    """$JVAN_CACHE, else $XDG_CACHE_HOME/jvan, else ~/.cache/jvan."""
-    if os.environ.get("JVAN_CACHE"):
-        return Path(os.path.expanduser(os.environ["JVAN_CACHE"]))
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
 
 
 def place(entry: Entry) -> Path:

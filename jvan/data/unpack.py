@@ -11,8 +11,8 @@ import os
 import sys
 import zlib
 
-from ..checkpoints.weights_cache import cache_dir
 from ..errors import DataError
+from ..files import cache_dir
 
 try:
     import fcntl

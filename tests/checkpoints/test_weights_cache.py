@@ -17,8 +17,9 @@ import pytest
 from jvan.checkpoints import catalogue as catalogue_module
 from jvan.checkpoints import weights_cache
 from jvan.checkpoints.catalogue import resolve_weights
-from jvan.checkpoints.weights_cache import cache_dir, obtain, place
+from jvan.checkpoints.weights_cache import obtain, place
 from jvan.errors import DownloadError
+from jvan.files import cache_dir, own_cache_dir
 
 from .download_help import CONTENT, OTHER, SHA256, entry, quick_and_clean
 from .file_server import Served, serve
@@ -122,13 +123,13 @@ def test_a_broken_record_is_no_proof(served, junk):
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    assert cache_dir() == tmp_path / "cache"
-    monkeypatch.delenv("JVAN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_dir() == tmp_path / "xdg" / "jvan"
+    assert (cache_dir(), own_cache_dir()) == (tmp_path / "cache", tmp_path / "xdg" / "jvan")
+    monkeypatch.delenv("JVAN_CACHE")
+    assert cache_dir() == own_cache_dir() == tmp_path / "xdg" / "jvan"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_dir() == tmp_path / "home" / ".cache" / "jvan"
+    assert cache_dir() == own_cache_dir() == tmp_path / "home" / ".cache" / "jvan"
 
 
 def test_a_cache_that_cannot_be_made(served, monkeypatch, tmp_path):
