@@ -25,10 +25,10 @@ def own_cache_dir() -> Path:
 
 
 @contextmanager
-def temporary(path: Path):
+def temporary(path: Path, permissions: int = 0o666):
     """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""
     place = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PART}")
-    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions))
     try:
         yield place
     finally:
@@ -36,12 +36,13 @@ def temporary(path: Path):
 
 
 @contextmanager
-def replaced(path):
+def replaced(path, follow: bool = True):
     """A file to write in place of `path`: it moves there when the block ends well, and else `path` is as before.
 
+    A link at `path` leads to the file that is written; without `follow` the new file takes the link's place.
     An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.
     """
-    path = _target(path)
+    path = _target(path) if follow else Path(path)
     with _named(path), temporary(path) as place:
         yield place
         flush(place)
