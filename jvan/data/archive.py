@@ -8,13 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from ..errors import DataError
+from .copies import digest
 from .decompress import CHUNK, decompressed
 
 ENDS = 1 << 20
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 class Archive:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..files import own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
-from .archive import Archive, digest
+
+if TYPE_CHECKING:  # the doctor reads this where a Python lacks lzma
+    from .archive import Archive
 
 LONGEST = 1 << 16  # bytes of a record
 MOST_SEEN = 16
@@ -100,6 +104,11 @@ def forget(copy: str) -> None:
     for place in (_beside(copy), _own(copy)):
         with contextlib.suppress(OSError):
             place.unlink()
+
+
+def digest(text: str) -> str:
+    """Sixteen hexadecimal digits for a name."""
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def own_folder() -> Path:

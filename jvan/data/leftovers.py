@@ -8,12 +8,14 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..files import PART, cache_dir, own_cache_dir
 from ..ownership import open_unlinked
-from .archive import Archive
 from .copies import forget, is_ours, records_of
+
+if TYPE_CHECKING:
+    from .archive import Archive
 
 try:
     import fcntl
