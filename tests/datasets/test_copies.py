@@ -1,14 +1,17 @@
 """Unpacked copies of archives: which are believed, which are compared first, and which are removed."""
 
+import json
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jvan.data import leftovers
 from jvan.data.archive import Archive
+from jvan.data.copies import stamp_of
 from jvan.data.decompress import kind_of
 from jvan.data.source import open_split
 from jvan.errors import DataError
@@ -87,11 +90,16 @@ class TestPlanted:
     @as_root
     @pytest.mark.parametrize("record", [False, True])
     def test_anothers_copy_is_compared_and_named(self, archive, folder, record, read):
+        copy = copy_of(archive)
+        read.clear()
         planted = plant(folder / name_of(archive), OTHERS, OTHER)
+        assert str(planted) == copy
         if record:  # that vouches for it
-            looked = copy_of(tar_of(archive.with_name("b.tar.gz"), PICTURES, "w:gz"))
-            shutil.copy(f"{looked}.json", f"{planted}.json")
-            os.chown(f"{planted}.json", OTHER, OTHER)
+            document = json.loads(Path(f"{copy}.json").read_text())
+            Path(f"{copy}.json").write_text(json.dumps({**document, "stamp": stamp_of(copy)}))
+            os.chown(f"{copy}.json", OTHER, OTHER)
+        else:
+            os.unlink(f"{copy}.json")
         with pytest.raises(DataError) as error:
             open_split(archive)
         assert str(planted) in one_line(error) and str(archive) in str(error.value)
@@ -112,8 +120,14 @@ class TestPlanted:
     @pytest.mark.parametrize("mode", [0o646, 0o666])
     def test_a_copy_that_everybody_may_write_is_compared(self, archive, folder, mode):
         copy = copy_of(archive)
-        plant(folder / copy, OTHERS).chmod(mode)
-        assert is_of(first_picture(archive), PICTURES)
+        os.chmod(copy, mode)
+        before = os.stat(copy)
+        with open(copy, "r+b") as file:
+            data = file.read()
+            file.seek(data.index(PICTURES["ant/0.png"]))
+            file.write(OTHERS["ant/0.png"][: len(PICTURES["ant/0.png"])])
+        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert os.path.getsize(copy) == len(data) and is_of(first_picture(archive), PICTURES)
 
     def test_a_record_that_everybody_may_write_counts_for_nothing(self, archive, folder, read):
         copy = copy_of(archive)
