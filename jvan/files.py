@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
+NOT_OTHERS = 0o664  # permissions: others may read what a cache holds, and write it under no umask
 
 
 def cache_dir() -> Path:
@@ -36,14 +37,14 @@ def temporary(path: Path, permissions: int = 0o666):
 
 
 @contextmanager
-def replaced(path, follow: bool = True):
+def replaced(path, follow: bool = True, permissions: int = 0o666):
     """A file to write in place of `path`: it moves there when the block ends well, and else `path` is as before.
 
     A link at `path` leads to the file that is written; without `follow` the new file takes the link's place.
     An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.
     """
     path = _target(path) if follow else Path(path)
-    with _named(path), temporary(path) as place:
+    with _named(path), temporary(path, permissions) as place:
         yield place
         flush(place)
         os.replace(place, path)

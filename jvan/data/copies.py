@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import own_cache_dir, replaced
+from ..files import NOT_OTHERS, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 
 if TYPE_CHECKING:  # the doctor reads this where a Python lacks lzma
@@ -88,7 +88,7 @@ def remember(archive: Archive, copy: str, stamp: list, earlier: Record | None = 
     for place in (*places, _own(copy)):
         with contextlib.suppress(OSError):
             make_private_folder(place.parent)
-            with replaced(place, follow=False) as part:
+            with replaced(place, follow=False, permissions=NOT_OTHERS) as part:
                 part.write_text(json.dumps(asdict(record)), encoding="ascii")
             return True
     return False

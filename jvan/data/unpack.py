@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import PART, cache_dir, own_cache_dir, temporary
+from ..files import NOT_OTHERS, PART, cache_dir, own_cache_dir, temporary
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 from .allowance import disk_allowed
 from .archive import Archive
@@ -25,7 +25,6 @@ except ImportError:  # Windows: whoever comes second unpacks once more, and the 
 BLOCK = 512
 BETWEEN = 64 << 20  # bytes between two looks at the disk
 MAX_RATIO, FREE_RATIO = 200, 1 << 30  # pictures shrink little: a small file that unpacks to gigabytes is a trap
-NOT_OTHERS = 0o664  # whatever the umask is
 
 
 def plain_tar(path: str):

@@ -355,13 +355,16 @@ class TestLinks:
         assert is_of(first_picture(archive), PICTURES) and victim.read_bytes() == b"somebody's"
 
     @pytest.mark.parametrize("umask", [0o000, 0o022])
-    def test_ones_own_cache_is_private_and_a_shared_one_as_the_umask_says(self, archive, tmp_path, monkeypatch, umask):
+    def test_ones_own_cache_is_private_and_a_shared_one_as_the_umask_says(
+        self, archive, tmp_path, monkeypatch, umask, read
+    ):
         before = os.umask(umask)
         try:
             monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
             shared = copy_of(archive)
             monkeypatch.delenv("JVAN_CACHE")
             own = copy_of(archive)
+            assert copy_of(archive) == own and read == ["content"] * 2
         finally:
             os.umask(before)
         modes = [stat.S_IMODE(os.stat(path).st_mode) for path in (os.path.dirname(own), os.path.dirname(shared))]
