@@ -6,12 +6,18 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import NOT_OTHERS, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
+
+try:
+    import fcntl
+except ImportError:  # Windows does not remove files that are open
+    fcntl = None
 
 if TYPE_CHECKING:  # the doctor reads this where a Python lacks lzma
     from .archive import Archive
@@ -77,8 +83,8 @@ def records_of(copy: str) -> list[Record]:
     return found
 
 
-def remember(archive: Archive, copy: str, stamp: list, earlier: Record | None = None) -> bool:
-    """Note that `copy`, whose stamp this is, holds what `archive` unpacks to; False where no cache can be written."""
+def note(archive: Archive, copy: str, stamp: list, earlier: Record | None = None) -> None:
+    """Note that `copy`, whose stamp this is, holds what `archive` unpacks to; a line is printed where that cannot be written."""
     whole, seen = (earlier.whole, earlier.seen) if earlier else (archive.whole, [])
     seen = [*seen, archive.seen][-MOST_SEEN:]
     record = Record(
@@ -90,11 +96,32 @@ def remember(archive: Archive, copy: str, stamp: list, earlier: Record | None = 
             make_private_folder(place.parent)
             with replaced(place, follow=False, permissions=NOT_OTHERS) as part:
                 part.write_text(json.dumps(asdict(record)), encoding="ascii")
-            return True
-    return False
+            return
+    say(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
 
 
-def is_ours(path: str) -> bool:
+def open_copy(copy: str, stamp: list):
+    """The copy, opened and held; None where it is another file than the one of this stamp, whose ctime a new name changes."""
+    try:
+        file = open_unlinked(copy, "rb")
+    except FileNotFoundError:
+        return None
+    size, inode, _, mtime = stamp_of(file)
+    if is_trusted(copy) or [size, inode, mtime] == [stamp[0], stamp[1], stamp[3]]:
+        hold(file)
+        return file
+    file.close()
+    return None
+
+
+def hold(file) -> None:
+    """Keep an open copy from being removed by another process, as long as it is open."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_ours(path) -> bool:
     """Whether a file belongs to this user."""
     return not hasattr(os, "getuid") or os.lstat(path).st_uid == os.getuid()
 
@@ -125,22 +152,16 @@ def _own(copy: str) -> Path:
 
 
 def _read(place: Path) -> Record | None:
-    kinds = {
-        "archive": str,
-        "size": int,
-        "ends": str,
-        "whole": str,
-        "folder": list,
-        "seen": list,
-        "copy": str,
-        "stamp": list,
-    }
     if not is_trusted(place):
         return None
     try:
         with open_unlinked(place) as file:
             document = json.loads(file.read(LONGEST))
-        good = document.keys() == kinds.keys() and all(type(document[name]) is kind for name, kind in kinds.items())
+        good = all(type(document[each.name]).__name__ == each.type for each in fields(Record))
         return Record(**document) if good and len(document["stamp"]) == 4 else None
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr)

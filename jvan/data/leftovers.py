@@ -5,22 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..files import PART, cache_dir, own_cache_dir
 from ..ownership import open_unlinked
-from .copies import forget, is_ours, records_of
+from .copies import fcntl, forget, is_ours, records_of, say
 
 if TYPE_CHECKING:
     from .archive import Archive
-
-try:
-    import fcntl
-except ImportError:  # Windows does not remove files that are open
-    fcntl = None
 
 HOUR = 3600  # seconds
 COPY = re.compile(r".*-[0-9a-f]{16}(-[0-9a-f]{16})?\.tar", re.S)  # one number in 0.1.0
@@ -33,13 +27,6 @@ class Leftover(NamedTuple):
     path: str
     size: int
     why: str
-
-
-def hold(file) -> None:
-    """Keep the open copy from being removed by `remove_older` in another process, as long as it is open."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def remove(copy: str) -> bool:
@@ -65,7 +52,7 @@ def remove_older(archive: Archive, folder: Path, kept: str) -> None:
         for record in records_of(copy) if copy != kept else ():
             if record.archive == archive.real or record.is_left:
                 if remove(copy):
-                    print(f"removed {copy}: its archive has changed or is gone", file=sys.stderr)
+                    say(f"removed {copy}: its archive has changed or is gone")
                 break
 
 

@@ -5,26 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import NOT_OTHERS, PART, cache_dir, own_cache_dir, temporary
-from ..ownership import is_trusted, make_private_folder, open_unlinked
-from .allowance import disk_allowed
+from ..files import cache_dir
+from ..ownership import open_unlinked
 from .archive import Archive
-from .copies import Record, is_ours, own_folder, records_of, remember, stamp_of
+from .copies import hold, is_ours, note, open_copy, own_folder, records_of, say, stamp_of
 from .decompress import kind_of
-from .leftovers import hold, remove, remove_older
-
-try:
-    import fcntl
-except ImportError:  # Windows: whoever comes second unpacks once more, and the first file is replaced by an equal one
-    fcntl = None
+from .leftovers import remove, remove_older
+from .new_copy import locked, locked_if_possible, make_folder, unpacked
 
 BLOCK = 512
-BETWEEN = 64 << 20  # bytes between two looks at the disk
-MAX_RATIO, FREE_RATIO = 200, 1 << 30  # pictures shrink little: a small file that unpacks to gigabytes is a trap
 
 
 def plain_tar(path: str):
@@ -60,10 +52,10 @@ def _copy(archive: Archive, folder: Path):
     elif len(_at_its_path(archive, folder)) == 1:
         return file
     if file is None:
-        _make(folder)
+        make_folder(folder)
         target = str(folder / archive.copy_name)
-        with _locked(f"{target}.lock"):
-            file = _known(archive, folder) or _looked_at(archive, folder) or _unpacked(archive, target)
+        with locked(f"{target}.lock"):
+            file = _known(archive, folder) or _looked_at(archive, folder) or unpacked(archive, target)
     remove_older(archive, folder, file.name)
     return file
 
@@ -77,7 +69,7 @@ def _known(archive: Archive, folder: Path):
     """A copy that was made from this archive, or compared with it, as both are now; else None."""
     for copy in (*_at_its_path(archive, folder), str(folder / archive.copy_name_of_0_1)):
         for record in records_of(copy):
-            file = _opened(copy, record.stamp) if record.is_of(archive) else None
+            file = open_copy(copy, record.stamp) if record.is_of(archive) else None
             if file is not None:
                 return file
     return None
@@ -88,7 +80,7 @@ def _looked_at(archive: Archive, folder: Path):
     for copy in (str(folder / archive.copy_name), str(folder / archive.copy_name_of_0_1)):
         if not os.path.lexists(copy):
             continue
-        with _locked_if_possible(own_folder() / f"{archive.place}.lock"):
+        with locked_if_possible(own_folder() / f"{archive.place}.lock"):
             file = _known(archive, folder) or _seen_again(archive, copy) or _compared(archive, copy)
         if file is not None:
             return file
@@ -101,12 +93,12 @@ def _seen_again(archive: Archive, copy: str):
     for record in records_of(copy):
         if (record.archive, record.size, record.ends) == (archive.real, archive.size, archive.ends):
             if record.needs_whole(archive):
-                _say(f"{archive.path} was touched since it was unpacked; looking whether it is the same, once")
+                say(f"{archive.path} was touched since it was unpacked; looking whether it is the same, once")
                 if archive.whole != record.whole:
                     continue
-            file = _opened(copy, record.stamp)
+            file = open_copy(copy, record.stamp)
             if file is not None:
-                _remember(archive, copy, record.stamp, record)
+                note(archive, copy, record.stamp, record)
                 return file
     return None
 
@@ -118,7 +110,7 @@ def _compared(archive: Archive, copy: str):
     file = open_unlinked(copy, "rb")
     hold(file)
     before = stamp_of(file)
-    _say(f"comparing {copy} with {archive.path}, once, since it is not known who made it")
+    say(f"comparing {copy} with {archive.path}, once, since it is not known who made it")
     same = all(file.read(len(chunk)) == chunk for chunk in archive.content()) and not file.read(1)
     if not same or stamp_of(file) != before:
         file.close()
@@ -126,9 +118,9 @@ def _compared(archive: Archive, copy: str):
     file.close()
     if is_ours(copy):
         copy = _renamed(copy, os.path.join(os.path.dirname(copy), archive.copy_name))
-    file = _opened(copy, before)
+    file = open_copy(copy, before)
     if file is not None:
-        _remember(archive, copy, stamp_of(file))
+        note(archive, copy, stamp_of(file))
     return file
 
 
@@ -144,103 +136,10 @@ def _renamed(copy: str, target: str) -> str:
 def _give_up(copy: str, archive: Archive) -> None:
     """What is done with a copy that holds something else; DataError where somebody else's is in the way."""
     if is_ours(copy):
-        _say(f"{copy} is not what {archive.path} unpacks to; it is made anew")
+        say(f"{copy} is not what {archive.path} unpacks to; it is made anew")
         remove(copy)
     elif os.path.basename(copy) == archive.copy_name:
         raise DataError(
             f"{copy}: is not what {archive.path} unpacks to, and belongs to another user; have it removed, or name "
             "another folder in JVAN_CACHE"
         )
-
-
-def _opened(copy: str, stamp: list):
-    """The copy, opened and held; None where it is another file than the one of this stamp, whose ctime a new name changes."""
-    try:
-        file = open_unlinked(copy, "rb")
-    except FileNotFoundError:
-        return None
-    size, inode, _, mtime = stamp_of(file)
-    if is_trusted(copy) or [size, inode, mtime] == [stamp[0], stamp[1], stamp[3]]:
-        hold(file)
-        return file
-    file.close()
-    return None
-
-
-def _unpacked(archive: Archive, target: str):
-    """The copy, newly made."""
-    folder = Path(target).parent
-    _say(f"unpacking {archive.path} to {target}, once")
-    for stale in folder.glob(f".{Path(target).name[:100]}.*{PART}"):  # of a process that was killed
-        with contextlib.suppress(OSError):
-            stale.unlink()
-    with temporary(Path(target), NOT_OTHERS) as part:
-        with open_unlinked(part, "r+b") as out:
-            _write(archive, out, folder)
-            stamp = stamp_of(out)
-        os.replace(part, target)
-    file = _opened(target, stamp)
-    if file is None:
-        raise DataError(f"{target}: somebody else has just replaced it; name another folder in JVAN_CACHE")
-    _remember(archive, target, stamp_of(file))
-    return file
-
-
-def _write(archive: Archive, out, folder: Path) -> None:
-    limit, allowed = max(FREE_RATIO, MAX_RATIO * archive.size), disk_allowed(folder)
-    if allowed < archive.size:
-        raise _full(archive, folder, f"holds {archive.size >> 20:,} MiB", max(0, allowed))
-    for chunk in archive.content():
-        out.write(chunk)
-        if out.tell() > limit:
-            raise DataError(
-                f"{archive.path}: unpacks to more than {MAX_RATIO} times its size; it is unsafe and not read"
-            )
-        if out.tell() % BETWEEN < len(chunk) and disk_allowed(folder) < BETWEEN:
-            raise _full(archive, folder, f"unpacks to more than {out.tell() >> 20:,} MiB", allowed)
-    if out.tell() < BLOCK:
-        raise DataError(f"{archive.path}: holds no tar file; compress a tar file, or give a folder")
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def _full(archive: Archive, folder: Path, what: str, allowed: int) -> DataError:
-    return DataError(
-        f"{archive.path} {what}, and {allowed >> 20:,} MiB may be written to {folder} before its disk is nearly full; "
-        "make room, or name another folder in JVAN_CACHE"
-    )
-
-
-def _remember(archive: Archive, copy: str, stamp: list, earlier: Record | None = None) -> None:
-    if not remember(archive, copy, stamp, earlier):
-        _say(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
-
-
-def _make(folder: Path) -> None:
-    """The user's own cache for this user alone; what JVAN_CACHE names as the umask says."""
-    if cache_dir() == own_cache_dir():
-        make_private_folder(folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path):
-    with open_unlinked(path, "ab") as lock:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _locked_if_possible(path: Path):
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            make_private_folder(path.parent)
-            stack.enter_context(_locked(path))
-        yield
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvan.data import allowance, unpack
+from jvan.data import allowance, new_copy
 from jvan.data.decompress import decompressed, kind_of
 from jvan.data.source import open_split
 from jvan.errors import DataError
@@ -198,7 +198,7 @@ class TestDisk:
         assert not [path for path in (cache / "data").iterdir() if path.suffix != ".lock"]
 
     def test_unpacking_stops_before_the_disk_is_full(self, tmp_path, cache, monkeypatch):  # noqa: F811
-        monkeypatch.setattr(unpack, "BETWEEN", 1 << 20)
+        monkeypatch.setattr(new_copy, "BETWEEN", 1 << 20)
         path = tar_of(tmp_path / "set.tar.gz", {"a/b.png": bytes(20 << 20)}, "w:gz")
 
         def usage(folder):

@@ -197,7 +197,7 @@ class TestCompressed:
         assert [name for name in os.listdir(cache / "data") if not name.endswith(".lock")] == []
 
     def test_a_bomb_is_refused(self, tmp_path, kind, cache, monkeypatch):  # noqa: F811
-        monkeypatch.setattr("jvan.data.unpack.FREE_RATIO", 1 << 20)
+        monkeypatch.setattr("jvan.data.new_copy.FREE_RATIO", 1 << 20)
         path = tar_of(tmp_path / f"set.tar.{kind}", {"a/zeros.png": bytes(20 << 20)}, f"w:{kind}")
         with pytest.raises(DataError, match="unsafe"):
             open_split(path)
