@@ -74,6 +74,7 @@ def examine(timeout: float = 1800) -> list[Finding]:
         check_gpus(),
         check_mpi(),
         check_disk(),
+        check_copies(),
     ]
     # what `import jvan` has just mended looks sound by now: its own finding says more
     findings = [mended.pop(finding.name) if _says_more(mended, finding) else finding for finding in now]
@@ -105,6 +106,21 @@ def check_disk() -> Finding:
             "disk", BROKEN, f"{what}, and Jittor needs {NEEDED >> 20} MiB", "free some, or set HOME to another disk"
         )
     return Finding("disk", OK, what)
+
+
+def check_copies() -> Finding:
+    """Unpacked archives in jvan's caches that nothing may need any more, which jvan does not remove unless it is certain."""
+    import shlex
+
+    from .data.leftovers import leftovers
+
+    found = leftovers()
+    if not found:
+        return Finding("copies", OK, "no unpacked archive is left over")
+    listed = "; ".join(f"{each.path}, {each.size / 2**30:.1f} GiB: {each.why}" for each in found)
+    total = sum(each.size for each in found) / 2**30
+    fix = "if no archive needs them: rm " + " ".join(shlex.quote(each.path) for each in found)
+    return Finding("copies", OK, f"{total:.1f} GiB of unpacked archives may be left over: {listed}", fix)
 
 
 def check_start(timeout: float) -> Finding:

@@ -9,6 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
+NOT_OTHERS = 0o664  # permissions: others may read what a cache holds, and write it under no umask
+
+
+def cache_dir() -> Path:
+    """$JVAN_CACHE, else the user's own. Several people may share what JVAN_CACHE names."""
+    if os.environ.get("JVAN_CACHE"):
+        return Path(os.path.expanduser(os.environ["JVAN_CACHE"]))
+    return own_cache_dir()
+
+
+def own_cache_dir() -> Path:
+    """$XDG_CACHE_HOME/jvan, else ~/.cache/jvan, whatever JVAN_CACHE is."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
 
 
 def cache_dir() -> Path:
@@ -25,10 +39,10 @@ def own_cache_dir() -> Path:
 
 
 @contextmanager
-def temporary(path: Path):
+def temporary(path: Path, permissions: int = 0o666):
     """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""
     place = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PART}")
-    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions))
     try:
         yield place
     finally:
@@ -36,13 +50,14 @@ def temporary(path: Path):
 
 
 @contextmanager
-def replaced(path):
+def replaced(path, follow: bool = True, permissions: int = 0o666):
     """A file to write in place of `path`: it moves there when the block ends well, and else `path` is as before.
 
+    A link at `path` leads to the file that is written; without `follow` the new file takes the link's place.
     An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.
     """
-    path = _target(path)
-    with _named(path), temporary(path) as place:
+    path = _target(path) if follow else Path(path)
+    with _named(path), temporary(path, permissions) as place:
         yield place
         flush(place)
         os.replace(place, path)

@@ -58,6 +58,7 @@ def test_everything_is_told(tmp_path):
         "python-config",
         "cache",
         "disk",
+        "copies",
         "oneDNN",
         "CUDA",
         "GPU",
@@ -68,6 +69,17 @@ def test_everything_is_told(tmp_path):
     assert rows["jittor"]["what"].startswith("1.3.11.0 at ") and "1.3.11.0 starts" in rows["start"]["what"]
     assert rows["oneDNN"]["status"] == "slow" and rows["oneDNN"]["fix"] == "unset use_mkl"
     assert rows["torch"]["status"] == "mended"
+
+
+def test_unpacked_archives_that_are_left_over_are_listed(tmp_path):
+    assert findings(examine(tmp_path))["copies"]["what"] == "no unpacked archive is left over"
+    left = tmp_path / ".cache" / "jvan" / "data" / "it's-0123456789abcdef.tar"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"12345")
+    row = findings(examine(tmp_path))["copies"]
+    assert row["status"] == "ok" and f"{left}, 0.0 GiB: it is not known which archive it is of" in row["what"]
+    subprocess.run(row["fix"].partition(": ")[2], shell=True, check=True)
+    assert not left.exists()
 
 
 def test_table_says_the_same(tmp_path):

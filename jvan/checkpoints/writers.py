@@ -35,15 +35,16 @@ class Written:
     metadata_path: Path | None
 
 
-def save_state(state, path, *, to_origin: str = "official", force: bool = False) -> Written:
+def save_state(state, path, *, to_origin: str = "official", force: bool = False, follow: bool = True) -> Written:
     """Write `state` (its `.tensors` and `.metadata`) in the format that the suffix names, under `to_origin`'s names.
 
     `.pth` files also get what PyTorch's modules hold and Jittor's do not: BatchNorm's step counters as zeros and, for
     Hugging Face, the unused LayerNorm; so do `.safetensors` under another project's names. Beside every format but
     safetensors the metadata go to `FILE.json`. Raises CheckpointError for an existing file without `force`, for names
     that `to_origin` has no place for, and where the file, read back, differs; an existing file is then untouched.
+    A link at `path` leads to the file that is written; without `follow` the new file takes the link's place.
     """
-    path, beside = check_target(path, force)
+    path, beside = check_target(path, force, follow)
     origin, suffix = origin_named(to_origin), path.suffix.lower()
     tensors = foreign_tensors(state.tensors, origin, suffix)
     with temporary(path) as place, temporary(beside) if beside else nullcontext() as place_json:
@@ -60,9 +61,9 @@ def save_state(state, path, *, to_origin: str = "official", force: bool = False)
     return Written(path, size, len(tensors), beside)
 
 
-def check_target(path, force: bool) -> tuple[Path, Path | None]:
+def check_target(path, force: bool, follow: bool = True) -> tuple[Path, Path | None]:
     """Where the file and its metadata go (None: into the file); CheckpointError where they cannot or must not."""
-    path = Path(os.path.realpath(os.path.expanduser(path)))  # through a link to the file that it names
+    path = Path((os.path.realpath if follow else os.path.abspath)(os.path.expanduser(path)))
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: its suffix chooses the format; use one of {', '.join(SUFFIXES)}")
@@ -70,7 +71,7 @@ def check_target(path, force: bool) -> tuple[Path, Path | None]:
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: the folder {path.parent} does not exist; make it first")
     for target in filter(None, (path, beside)):
-        if os.path.lexists(target) and not target.is_file():
+        if os.path.lexists(target) and not (target.is_file() or (target.is_symlink() and not follow)):
             raise CheckpointError(f"{target} is no regular file; choose another name")
         if target.exists() and not force:
             raise CheckpointError(f"{target} exists and is kept; pass --force to replace it")

@@ -15,7 +15,7 @@ from .names import spoken
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-LARGEST = 1 << 30
+LARGEST, TOGETHER = 256 << 20, 512 << 20  # bytes: CIFAR's largest file has 155 MB, and all of them 190
 
 
 class Form(NamedTuple):
@@ -69,17 +69,20 @@ def read_cifar(form: Form, folder: str, part: str, files, read) -> Pictures:
         raise DataError(
             f"no {pattern} among CIFAR's files in {spoken(folder) or 'this folder'}; fetch the archive again"
         )
-    batches = [_batch(form, name, read(name)) for name in names]
+    batches = [_planes_last(*_batch(form, name, read(name))) for name in names]
     meta = [name for name in files if _matches(name, folder, form.meta)]
     classes = _class_names(form, meta[0], read(meta[0])) if meta else tuple(map(str, range(form.classes)))
-    labels = np.concatenate([labels for labels, _ in batches]).astype(np.int32)
-    pixels = np.concatenate([pixels for _, pixels in batches])
+    labels = np.concatenate([labels for labels, _ in batches])
     if labels.size == 0 or labels.min() < 0 or labels.max() >= len(classes):
         raise DataError(
             f"{spoken(names[0])}: labels that are none of the {len(classes)} classes; the files are damaged"
         )
-    planes = pixels.reshape(-1, 3, SIDE, SIDE)
-    return Pictures(classes, labels, np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
+    return Pictures(classes, labels, np.concatenate([pixels for _, pixels in batches]))
+
+
+def _planes_last(labels: np.ndarray, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int32 (N,) and uint8 (N, 32, 32, 3), copied, so that the file's bytes can go."""
+    return labels.astype(np.int32), np.ascontiguousarray(planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 
 def _matches(name: str, folder: str, pattern: str) -> bool:
@@ -104,11 +107,15 @@ def _batch(form: Form, name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         or pixels.shape[1] != PIXELS
     ):
         raise DataError(f"{spoken(name)}: its 'data' is no uint8 array of {PIXELS} columns; this is no CIFAR batch")
-    if type(labels) is not list or len(labels) != pixels.shape[0] or not all(type(label) is int for label in labels):
+    if type(labels) is not list or len(labels) != pixels.shape[0] or not all(map(_is_label, labels)):
         raise DataError(
             f"{spoken(name)}: {form.labels!r} is no list of {pixels.shape[0]} integers; this is no CIFAR batch"
         )
     return np.array(labels, np.int64), pixels.numpy()
+
+
+def _is_label(value) -> bool:
+    return type(value) is int and abs(value) < 1 << 31
 
 
 def _unpickled(name: str, data: bytes) -> dict:
@@ -132,16 +139,24 @@ def _class_names(form: Form, name: str, data: bytes) -> tuple[str, ...]:
 
 
 def reader(store, names: list[str]):
-    """`read` for the above, from a store and the names of its rows."""
+    """`read` for the above, from a store and the names of its rows; DataError for more than these files ever have."""
     row_of = {name: row for row, name in enumerate(names)}
+    left = TOGETHER
 
     def read(name: str) -> bytes:
+        nonlocal left
+        most = min(LARGEST, left)
         try:
-            data = store.read(row_of[name], LARGEST)
+            data = store.read(row_of[name], most)
         except JvanError as error:
             raise DataError(str(error)) from None
-        if len(data) > LARGEST:
-            raise DataError(f"{spoken(name)}: more than {LARGEST >> 30} GiB are too much for a CIFAR batch")
+        if len(data) > most:
+            what = "it has" if most == LARGEST else "it and the files before it have"
+            limit = LARGEST if most == LARGEST else TOGETHER
+            raise DataError(
+                f"{spoken(name)}: {what} more than {limit >> 20} MiB, and CIFAR's own files never do; fetch them again"
+            )
+        left -= len(data)
         return data
 
     return read

@@ -111,15 +111,16 @@ class _Dataset:
             self.files, self.folders = scan_folder(self.path)
             self.store = FolderStore(self.path, self.files)
         else:
-            plain = plain_tar(self.path)
-            index = index_tar(plain, self.title)
-            self.files, self.folders = index.names, index.folders
-            self.store = TarStore(plain, self.title, self.files, index.offsets, index.sizes)
+            with plain_tar(self.path) as plain:
+                index = index_tar(plain, self.title)
+                self.files, self.folders = index.names, index.folders
+                self.store = TarStore(plain, self.title, self.files, index.offsets, index.sizes)
         if not self.files:
             raise DataError(
                 f"{self.title}: this folder or archive is empty; give one with a folder of pictures for each class"
             )
         self.cifar = cifar.find_cifar(self.files)
+        self._read = cifar.reader(self.store, self.files)
         self.tree = Tree(self.title, self.files, self.folders)
         self.root = self.tree.root()
 
@@ -130,17 +131,16 @@ class _Dataset:
         part = part or "train"
         if part not in ("train", "val"):
             raise ValueError(f'part is {part!r}; it is "train" or "val"')
-        read = cifar.reader(self.store, self.files)
         if self.cifar is not None:
             form, folder = self.cifar
-            found = cifar.read_cifar(form, folder, part, self.files, read)
+            found = cifar.read_cifar(form, folder, part, self.files, self._read)
             title = f"{self.title} ({part})"
             return Split(
                 title, found.classes, found.labels, ArrayStore(title, found.pixels), np.arange(len(found.labels))
             )
         folder = self._folder(part)
         title = f"{self.title}/{spoken(folder)}" if folder else self.title
-        classes, rows, labels = self._labelled(folder, part, read)
+        classes, rows, labels = self._labelled(folder, part)
         return Split(title, classes, labels, self.store, rows)
 
     def _folder(self, part: str) -> str:
@@ -149,9 +149,9 @@ class _Dataset:
             raise DataError(f"{self.title}: has no {part}/ beside {spoken(self.tree.part(self.root, others[0]))}/")
         return self.tree.part(self.root, part) if others else self.root
 
-    def _labelled(self, folder: str, part: str, read):
+    def _labelled(self, folder: str, part: str):
         flat = part == "val" and self.has("val") and not self._has_class_folders(folder)
-        class_of = self.tree.flat(folder, read) if flat else None
+        class_of = self.tree.flat(folder, self._read) if flat else None
         return self.tree.labelled(folder) if class_of is None else self.tree.labelled_flat(folder, class_of)
 
     def _has_class_folders(self, folder: str) -> bool:

@@ -48,10 +48,12 @@ class FolderStore:
 class TarStore:
     """Members of an uncompressed tar file, read where they lie: nothing is unpacked, no member's name is ever a path."""
 
-    def __init__(self, path: str, title: str, names, offsets, sizes):
-        self.path, self.title, self.names = os.path.abspath(path), title, Names(names)
+    def __init__(self, file, title: str, names, offsets, sizes):
+        """`file` is open, and may be closed afterwards."""
+        self.path, self.title, self.names = os.path.abspath(file.name), title, Names(names)
         self.offsets, self.sizes = np.asarray(offsets, np.int64), np.asarray(sizes, np.int64)
-        self._descriptor = None
+        self._descriptor = os.dup(file.fileno())
+        self._file = _identity(self._descriptor)  # which no other file has while this process holds it open
 
     def name(self, row: int) -> str:
         return f"{self.title}:{spoken(self.names[row])}"
@@ -63,14 +65,22 @@ class TarStore:
         """The member's bytes, at most `limit` and one more; PictureError where the archive ends before."""
         wanted = min(int(self.sizes[row]), limit + 1)
         try:
-            if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            data = os.pread(self._descriptor, wanted, int(self.offsets[row]))
+            data = os.pread(self._opened(row), wanted, int(self.offsets[row]))
         except OSError as error:
             raise PictureError(f"{self.name(row)}: {(error.strerror or str(error)).lower()}") from None
         if len(data) != wanted:
             raise PictureError(f"{self.name(row)}: the archive was cut short while it was in use")
         return data
+
+    def _opened(self, row: int) -> int:
+        """The descriptor; in another process it is a new one of the same file."""
+        if self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            if _identity(descriptor) != self._file:
+                os.close(descriptor)
+                raise PictureError(f"{self.name(row)}: another file has taken the archive's place")
+            self._descriptor = descriptor
+        return self._descriptor
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_descriptor": None}
@@ -78,6 +88,11 @@ class TarStore:
     def __del__(self):
         if getattr(self, "_descriptor", None) is not None:
             os.close(self._descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 class ArrayStore:

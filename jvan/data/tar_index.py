@@ -24,8 +24,8 @@ class Index(NamedTuple):
     folders: set[str]
 
 
-def index_tar(path: str, title: str) -> Index:
-    """Regular files and folders of a POSIX or GNU tar file; a name that occurs twice means its last member, as for tar.
+def index_tar(file, title: str) -> Index:
+    """Regular files and folders of a POSIX or GNU tar file, which is open; a name that occurs twice means its last member, as for tar.
 
     A tar file among the members counts as a folder of what it holds.
     Links, devices and whatever else a tar file may hold are passed over. DataError for a file that is
@@ -34,8 +34,7 @@ def index_tar(path: str, title: str) -> Index:
     found: dict[str, tuple[int, int]] = {}
     folders: set[str] = set()
     try:
-        with open(path, "rb", buffering=0) as file:
-            _collect(file.fileno(), (0, os.fstat(file.fileno()).st_size), title, "", found, folders)
+        _collect(file.fileno(), (0, os.fstat(file.fileno()).st_size), title, "", found, folders)
     except OSError as error:
         raise DataError(f"{title}: {(error.strerror or str(error)).lower()}") from None
     return Index(list(found), [at for at, _ in found.values()], [length for _, length in found.values()], folders)

@@ -2,101 +2,144 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
-import hashlib
-import lzma
+import errno
 import os
-import sys
-import zlib
+from pathlib import Path
 
 from ..errors import DataError
 from ..files import cache_dir
+from ..ownership import open_unlinked
+from .archive import Archive
+from .copies import hold, is_ours, note, open_copy, own_folder, records_of, say, stamp_of
+from .decompress import kind_of
+from .leftovers import remove, remove_older
+from .new_copy import locked, locked_if_possible, make_folder, unpacked
 
-try:
-    import fcntl
-except ImportError:  # Windows: whoever comes second unpacks once more, and the first file is replaced by an equal one
-    fcntl = None
-
-OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open))
-CHUNK = 1 << 20
-MAX_RATIO, FREE_RATIO = 200, 1 << 30  # pictures shrink little: a small file that unpacks to gigabytes is a trap
+BLOCK = 512
 
 
-def plain_tar(path: str) -> str:
-    """`path` itself if it is an uncompressed tar file, else the cached uncompressed copy; DataError if it is neither."""
+def plain_tar(path: str):
+    """An uncompressed tar file, opened: `path` itself if it is one, else its copy in the cache; DataError if it is neither.
+
+    A copy that somebody else made, or may have changed, is compared with the archive before its first use.
+    """
     try:
         with open(path, "rb") as file:
-            head = file.read(BLOCK := 512)
+            head = file.read(BLOCK)
+        kind = kind_of(head)
+        if kind is None and len(head) == BLOCK and head[257:262] == b"ustar":
+            return open(path, "rb")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path}: {reason}; give a folder, a tar file, or CIFAR's own files") from None
-    for mark, opener in OPENERS:
-        if head.startswith(mark):
-            return _cached(path, opener)
-    if len(head) == BLOCK and head[257:262] == b"ustar":
-        return path
-    raise DataError(
-        f"{path}: is no folder and no tar file (.tar, .tar.gz, .tar.xz, .tar.bz2); give a folder of pictures"
-    )
-
-
-def _cached(path: str, opener) -> str:
-    status = os.stat(path)
-    identity = f"{os.path.realpath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
-    key = hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]
-    folder = cache_dir() / "data"
-    target = folder / f"{os.path.basename(path).split('.')[0]}-{key}.tar"
+    if kind is None:
+        raise DataError(
+            f"{path}: is no folder and no tar file (.tar, .tar.gz, .tar.xz, .tar.bz2); give a folder of pictures"
+        )
     try:
-        if target.exists():
-            return str(target)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(f"{target}.lock", "ab") as lock:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):  # a file system without locks
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.exists():
-                for stale in folder.glob(f"{target.name}.*.part"):  # of a process that was killed
-                    stale.unlink()
-                _unpack(path, opener, str(target))
+        return _copy(Archive(path, kind), cache_dir() / "data")
     except OSError as error:
-        where = error.filename or target
-        raise DataError(f"{where}: {error.strerror or error}; name a folder with room in JVAN_CACHE") from None
-    return str(target)
+        fix = "" if error.errno in (errno.ELOOP, errno.EINVAL) else "; name a folder with room in JVAN_CACHE"
+        raise DataError(f"{error.filename or cache_dir()}: {error.strerror or error}{fix}") from None
 
 
-def _unpack(path: str, opener, target: str) -> None:
-    print(f"unpacking {path} to {target}, once", file=sys.stderr)
-    part, limit = f"{target}.{os.getpid()}.part", max(FREE_RATIO, MAX_RATIO * os.path.getsize(path))
-    try:
-        with opener(path, "rb") as source, open(part, "wb") as out:
-            for chunk in _chunks(path, source):
-                out.write(chunk)
-                if out.tell() > limit:
-                    raise DataError(
-                        f"{path}: unpacks to more than {MAX_RATIO} times its size; it is unsafe and not read"
-                    )
-            if out.tell() < 512:
-                raise DataError(f"{path}: holds no tar file; compress a tar file, or give a folder")
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(part, target)
-    finally:
+def _copy(archive: Archive, folder: Path):
+    """The archive's copy, opened and held."""
+    file = _known(archive, folder)
+    if file is None:
+        file = _looked_at(archive, folder)
+    elif len(_at_its_path(archive, folder)) == 1:
+        return file
+    if file is None:
+        make_folder(folder)
+        target = str(folder / archive.copy_name)
+        with locked(f"{target}.lock"):
+            file = _known(archive, folder) or _looked_at(archive, folder) or unpacked(archive, target)
+    remove_older(archive, folder, file.name)
+    return file
+
+
+def _at_its_path(archive: Archive, folder: Path) -> list[str]:
+    """Copies of what lies, or lay, at the archive's path."""
+    return [*map(str, folder.glob(f"*-{archive.place}-*.tar"))]
+
+
+def _known(archive: Archive, folder: Path):
+    """A copy that was made from this archive, or compared with it, as both are now; else None."""
+    for copy in (*_at_its_path(archive, folder), str(folder / archive.copy_name_of_0_1)):
+        for record in records_of(copy):
+            file = open_copy(copy, record.stamp) if record.is_of(archive) else None
+            if file is not None:
+                return file
+    return None
+
+
+def _looked_at(archive: Archive, folder: Path):
+    """A copy of what lies at the archive's path, after a look at both, since they may have changed; else None."""
+    for copy in (str(folder / archive.copy_name), str(folder / archive.copy_name_of_0_1)):
+        if not os.path.lexists(copy):
+            continue
+        with locked_if_possible(own_folder() / f"{archive.place}.lock"):
+            file = _known(archive, folder) or _seen_again(archive, copy) or _compared(archive, copy)
+        if file is not None:
+            return file
+        _give_up(copy, archive)
+    return None
+
+
+def _seen_again(archive: Archive, copy: str):
+    """The copy, if it was made from the same bytes, though the archive was touched, moved back or copied since."""
+    for record in records_of(copy):
+        if (record.archive, record.size, record.ends) == (archive.real, archive.size, archive.ends):
+            if record.needs_whole(archive):
+                say(f"{archive.path} was touched since it was unpacked; looking whether it is the same, once")
+                if archive.whole != record.whole:
+                    continue
+            file = open_copy(copy, record.stamp)
+            if file is not None:
+                note(archive, copy, record.stamp, record)
+                return file
+    return None
+
+
+def _compared(archive: Archive, copy: str):
+    """The copy, if it holds what the archive unpacks to; one of 0.1.0 gets its new name."""
+    if records_of(copy):
+        return None  # of other bytes
+    file = open_unlinked(copy, "rb")
+    hold(file)
+    before = stamp_of(file)
+    say(f"comparing {copy} with {archive.path}, once, since it is not known who made it")
+    same = all(file.read(len(chunk)) == chunk for chunk in archive.content()) and not file.read(1)
+    if not same or stamp_of(file) != before:
+        file.close()
+        return None
+    file.close()
+    if is_ours(copy):
+        copy = _renamed(copy, os.path.join(os.path.dirname(copy), archive.copy_name))
+    file = open_copy(copy, before)
+    if file is not None:
+        note(archive, copy, stamp_of(file))
+    return file
+
+
+def _renamed(copy: str, target: str) -> str:
+    """A copy of 0.1.0 at its new name, where it can be moved there."""
+    if copy != target and not os.path.lexists(target):
         with contextlib.suppress(OSError):
-            os.unlink(part)
+            os.rename(copy, target)
+            os.unlink(f"{copy}.lock")
+    return copy if os.path.lexists(copy) else target
 
 
-def _chunks(path: str, source):
-    while True:
-        try:
-            chunk = source.read(CHUNK)
-        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: damaged or cut short ({error}); fetch it again") from None
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise DataError(f"{path}: damaged or cut short ({error}); fetch it again") from None  # bz2
-        if not chunk:
-            return
-        yield chunk
+def _give_up(copy: str, archive: Archive) -> None:
+    """What is done with a copy that holds something else; DataError where somebody else's is in the way."""
+    if is_ours(copy):
+        say(f"{copy} is not what {archive.path} unpacks to; it is made anew")
+        remove(copy)
+    elif os.path.basename(copy) == archive.copy_name:
+        raise DataError(
+            f"{copy}: is not what {archive.path} unpacks to, and belongs to another user; have it removed, or name "
+            "another folder in JVAN_CACHE"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from pathlib import Path
 
@@ -21,8 +22,8 @@ class Board:
 
         self._event, self._scalar = Event, scalar
         folder.mkdir(parents=True, exist_ok=True)
-        # its name has the time in whole seconds: two sessions may have the same, but then not the same step
-        self._file = EventsWriter(str(folder / "events"), filename_suffix=f".{step}")
+        # tensorboardX follows links: nobody is to foresee the name and put one there
+        self._file = EventsWriter(str(folder / "events"), filename_suffix=f".{step}.{secrets.token_hex(6)}")
         self._path = str(folder)
         if step:
             self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from ..errors import TrainingError
+from ..files import replaced
 
 
 def check_matplotlib() -> None:
@@ -43,7 +44,8 @@ def _draw(folder: Path) -> Path:
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
     path = folder / "curves.png"
-    figure.savefig(path, dpi=120)
+    with replaced(path, follow=False) as place:
+        figure.savefig(place, dpi=120, format="png")
     return path
 
 

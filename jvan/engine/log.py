@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from ..files import replaced
+from ..ownership import open_unlinked
 from .board import Board
 from .config import TrainConfig
 from .state import Progress
@@ -106,15 +107,15 @@ class _Rows:
         kept = []
         if last and path.exists():
             # a power failure may leave anything at the end
-            with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            with open_unlinked(path, "r", newline="", encoding="utf-8", errors="replace") as file:
                 kept = [
                     row
                     for row in csv.reader(line.replace("\0", "") for line in file)
                     if len(row) == len(names) and row[0].isdigit() and int(row[0]) <= last
                 ]
-        with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
+        with replaced(path, follow=False) as place, open(place, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([names, *kept])
-        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115
+        self._file = open_unlinked(path, "a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def write(self, row) -> None:

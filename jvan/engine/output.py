@@ -16,13 +16,18 @@ from ..checkpoints.writers import save_state
 from ..data.layout import PARTS
 from ..errors import TrainingError
 from ..files import PART, replaced
+from ..ownership import open_unlinked
 from .config import TrainConfig, differences
 from .state import Progress, Saved, newest_state, save_state_file, state_files
 
+# Everything that a run writes into OUTPUT and OUTPUT/state. tensorboardX's files have names that nobody can foresee.
+LOCK = ".lock"
+FILES = (
+    "config.json", "log.csv", "validation.csv", "last.safetensors", "best.safetensors", "curves.png", "not-finite.txt",
+)  # fmt: skip
+STATE = r"step-\d{9}\.safetensors"
 # by files.replaced, and by safetensors' library, whose file is renamed to the first kind
-LEFT = re.compile(
-    rf"\.(config\.json|(log|validation)\.csv|(last|best|step-\d{{9}})\.safetensors|curves\.png|not-finite\.txt)\.[0-9a-f]{{12}}{re.escape(PART)}|\.tmp\w{{6}}"
-)
+LEFT = re.compile(rf"\.({'|'.join(map(re.escape, FILES))}|{STATE})\.[0-9a-f]{{12}}{re.escape(PART)}|\.tmp\w{{6}}")
 
 
 class Output:
@@ -39,11 +44,12 @@ class Output:
         if not self.writes:
             yield
             return
+        self._check_links()
         self._check_place()
         self.states.mkdir(parents=True, exist_ok=True)
         if not os.access(self.states, os.W_OK | os.X_OK) or not os.access(self.folder, os.W_OK | os.X_OK):
             raise TrainingError(f"{self.folder}: the folder is not writable; choose another --output")
-        with open(self.folder / ".lock", "w") as lock:
+        with open_unlinked(self.folder / LOCK, "ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -54,6 +60,17 @@ class Output:
                 )
             self._sweep()
             yield
+
+    def _check_links(self) -> None:
+        """TrainingError where a file that the run will write is a link, to somebody's file perhaps, or no file. Folders may be links."""
+        states = (path for path in self.states.glob("*") if re.fullmatch(STATE, path.name))
+        for path in (*(self.folder / name for name in (LOCK, *FILES)), *states):
+            if path.is_symlink():
+                raise TrainingError(
+                    f"{path}: is a link, and a run follows none to what it writes; remove it, or choose another --output"
+                )
+            if path.exists() and not path.is_file():
+                raise TrainingError(f"{path}: is no regular file; remove it, or choose another --output")
 
     def _check_place(self) -> None:
         """TrainingError where the next look at DATA would take OUTPUT for a class, or where it holds somebody's files."""
@@ -101,7 +118,7 @@ class Output:
 
     def save_config(self) -> None:
         if self.writes:
-            with replaced(self.folder / "config.json") as place:
+            with replaced(self.folder / "config.json", follow=False) as place:
                 place.write_text(self.config.to_json() + "\n", encoding="utf-8")
 
     def save_state(self, tensors: dict[str, np.ndarray], progress: Progress, data: str) -> None:
@@ -111,7 +128,7 @@ class Output:
     def save_weights(self, name: str, tensors: dict[str, np.ndarray], metadata: Metadata) -> None:
         """`last` or `best`, as plain weights that `predict` reads."""
         if self.writes:
-            save_state(State(tensors, metadata), self.folder / f"{name}.safetensors", force=True)
+            save_state(State(tensors, metadata), self.folder / f"{name}.safetensors", force=True, follow=False)
 
     def listed(self, names: list[str], most: int = 8) -> str:
         """The pictures of a failed step for a message; not-finite.txt has those that it leaves out."""
@@ -119,7 +136,7 @@ class Output:
         if more <= 0 or not self.writes:
             return ", ".join(names)
         path = self.folder / "not-finite.txt"
-        with replaced(path) as place:
+        with replaced(path, follow=False) as place:
             place.write_text("\n".join(names) + "\n", encoding="utf-8", errors="backslashreplace")
         return f"{', '.join(names[:most])} and {more} more, all in {path}"
 

@@ -60,7 +60,7 @@ def save_state_file(
     """
     path = folder / NAME.format(progress.step)
     about = {"progress": json.dumps(asdict(progress)), "config": config, "data": data, "sha256": digest(tensors)}
-    with replaced(path) as place:
+    with replaced(path, follow=False) as place:
         _write(place, tensors, about)
         read_state_file(place)
     flush(folder)

@@ -2,10 +2,14 @@
 
 import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jvan.data import cifar
 from jvan.data.source import open_split, open_train_and_val
 from jvan.errors import DataError
 
@@ -120,6 +124,8 @@ def changed(**content):
         ("python", "data_batch_2", changed(labels=[1, 2, 3, 10])),
         ("python", "data_batch_2", changed(labels=[1, 2, 3, -1])),
         ("python", "data_batch_2", changed(labels=["a"] * 4)),
+        ("python", "data_batch_2", changed(labels=[1, 2, 3, 1 << 32])),
+        ("python", "data_batch_2", changed(labels=[1, 2, 3, 1 << 70])),
         ("python", "data_batch_2", changed(data=np.zeros((4, 3072), np.float32))),
         ("python", "data_batch_2", changed(data=np.zeros((4, 3073), np.uint8))),
         ("python", "data_batch_2", changed(data=[0])),
@@ -142,3 +148,48 @@ def test_a_missing_test_batch_is_named(tmp_path):
     del files["test_batch.bin"]
     with pytest.raises(DataError, match=r"test_batch\.bin"):
         open_train_and_val(write(tmp_path / "data", files))
+
+
+def large_files(form: str, folder: Path, size: int) -> Path:
+    """Nine batches of `size` bytes that take no room on the disk."""
+    write(folder, FORMS[form])
+    for number in range(1, 10):
+        with open(folder / f"data_batch_{number}{'.bin' if form == 'binary' else ''}", "ab") as file:
+            file.truncate(size)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "said"),
+    [
+        ("binary", 1 << 30, "it has more than 256 MiB"),
+        ("python", 1 << 30, "it has more than 256 MiB"),
+        ("python", 200 << 20, "it and the files before it have more than 512 MiB"),
+    ],
+)
+def test_nine_large_files_are_refused_before_they_fill_the_memory(tmp_path, form, size, said):
+    path = large_files(form, tmp_path / "data", size - size % 3073)
+    program = (
+        "import resource, sys\nimport jvan.data.source as source\n"
+        "with open('/proc/self/statm') as file:\n    now = int(file.read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (now + (1 << 30),) * 2)\n"
+        "try:\n    source.open_split(sys.argv[1])\nexcept source.DataError as error:\n    print(error)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=root, capture_output=True, text=True, timeout=120)
+    assert said in done.stdout and done.stdout.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("form", ["python", "binary", "hundred", "hundred binary"])
+def test_files_of_the_most_that_is_allowed_are_read(tmp_path, form, monkeypatch):
+    path, sizes = write(tmp_path / "data", FORMS[form]), {name: len(data) for name, data in FORMS[form].items()}
+    names = sum(size for name, size in sizes.items() if "meta" in name or "names" in name)  # read with each part
+    monkeypatch.setattr(cifar, "LARGEST", max(sizes.values()))
+    monkeypatch.setattr(cifar, "TOGETHER", sum(sizes.values()) + names)
+    assert len(open_train_and_val(path)[1])
+    monkeypatch.setattr(cifar, "TOGETHER", cifar.TOGETHER - 1)
+    with pytest.raises(DataError, match="it and the files before it have more"):
+        open_train_and_val(path)
+    monkeypatch.setattr(cifar, "LARGEST", max(sizes.values()) - 1)
+    with pytest.raises(DataError, match="it has more than"):
+        open_train_and_val(path)

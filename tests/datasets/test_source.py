@@ -18,9 +18,11 @@ CONTAINERS = ["folder", "tar", "gnu", "gz", "xz", "bz2"]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("JVAN_CACHE", str(folder))
-    return folder
+    """The one that JVAN_CACHE names; the user's own lies beside it."""
+    folder = tmp_path_factory.mktemp("caches")
+    monkeypatch.setenv("JVAN_CACHE", str(folder / "shared"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "shared"
 
 
 def put(tmp_path, files, container="folder"):

@@ -25,6 +25,12 @@ from .test_source import cache, one_line  # noqa: F401
 LONG = "/".join(["deep" * 12] * 5)
 
 
+def copy_of(path) -> str:
+    """Where the unpacked copy of an archive lies."""
+    with plain_tar(str(path)) as file:
+        return file.name
+
+
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_members_lie_where_pythons_reader_finds_them(tmp_path, style):
     rng = np.random.default_rng(style)
@@ -34,7 +40,8 @@ def test_members_lie_where_pythons_reader_finds_them(tmp_path, style):
     if style != tarfile.USTAR_FORMAT:
         files.update({f"{LONG}/{'n' * 150}.bin": b"long", "c1/größe 猫.bin": b"unicode"})
     path = tar_of(tmp_path / "a.tar", files, format=style)
-    index = index_tar(str(path), "a.tar")
+    with open(path, "rb") as file:
+        index = index_tar(file, "a.tar")
     with tarfile.open(path) as archive:
         wanted = {m.name: (m.offset_data, m.size) for m in archive if m.isreg()}
         folders = {m.name.rstrip("/") for m in archive if m.isdir()}  # Python 3.9 leaves it on long names
@@ -167,11 +174,11 @@ def test_the_last_of_two_members_with_one_name_counts(tmp_path):
 class TestCompressed:
     def test_it_is_unpacked_once(self, tmp_path, kind, cache, capsys):  # noqa: F811
         path = tar_of(tmp_path / f"set.tar.{kind}", class_files(), f"w:{kind}")
-        first = plain_tar(str(path))
+        first = copy_of(path)
         before = os.stat(first).st_mtime_ns
-        assert plain_tar(str(path)) == first and os.stat(first).st_mtime_ns == before
+        assert copy_of(path) == first and os.stat(first).st_mtime_ns == before
         assert capsys.readouterr().err.count("unpacking") == 1
-        assert sorted(os.path.splitext(name)[1] for name in os.listdir(cache / "data")) == [".lock", ".tar"]
+        assert sorted(os.path.splitext(name)[1] for name in os.listdir(cache / "data")) == [".json", ".lock", ".tar"]
 
     def test_a_changed_archive_is_unpacked_anew(self, tmp_path, kind):
         path = tar_of(tmp_path / f"set.tar.{kind}", class_files(), f"w:{kind}")
@@ -190,7 +197,7 @@ class TestCompressed:
         assert [name for name in os.listdir(cache / "data") if not name.endswith(".lock")] == []
 
     def test_a_bomb_is_refused(self, tmp_path, kind, cache, monkeypatch):  # noqa: F811
-        monkeypatch.setattr("jvan.data.unpack.FREE_RATIO", 1 << 20)
+        monkeypatch.setattr("jvan.data.new_copy.FREE_RATIO", 1 << 20)
         path = tar_of(tmp_path / f"set.tar.{kind}", {"a/zeros.png": bytes(20 << 20)}, f"w:{kind}")
         with pytest.raises(DataError, match="unsafe"):
             open_split(path)
@@ -198,9 +205,9 @@ class TestCompressed:
 
     def test_what_a_killed_process_left_is_cleared(self, tmp_path, kind, cache):  # noqa: F811
         path = tar_of(tmp_path / f"set.tar.{kind}", class_files(), f"w:{kind}")
-        first = plain_tar(str(path))
-        os.rename(first, f"{first}.12345.part")
-        assert plain_tar(str(path)) == first
+        first = copy_of(path)
+        os.rename(first, os.path.join(os.path.dirname(first), f".{os.path.basename(first)}.0123456789ab.part"))
+        assert copy_of(path) == first
         assert not [name for name in os.listdir(cache / "data") if name.endswith(".part")]
 
     def test_a_cache_that_cannot_be_written(self, tmp_path, kind, monkeypatch):
@@ -226,8 +233,9 @@ class TestCompressed:
 
 def test_processes_that_begin_together_unpack_once(tmp_path, cache):  # noqa: F811
     path = tar_of(tmp_path / "set.tar.xz", class_files(each=40), "w:xz")
-    target = plain_tar(str(path))
+    target = copy_of(path)
     os.unlink(target)
+    os.unlink(f"{target}.json")
     code = f"from jvan.data.source import open_split; print('go', flush=True); print(len(open_split({str(path)!r})))"
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
     with open(f"{target}.lock", "ab") as lock:
