@@ -82,8 +82,10 @@ class Loader:
     def exec_module(self, module) -> None:
         module.__spec__.loader = module.__loader__ = self.loader
         self.gate.inside = True
+        from .children import jittors_question_kept_safe  # 8 ms, which Jittor's import takes anyway
+
         try:
-            with _process_kept(), _one_line_errors():
+            with _process_kept(), _one_line_errors(), jittors_question_kept_safe():
                 if module.__name__ == "jittor":
                     _announce_compilation()
                     hide_unfit_cupy()

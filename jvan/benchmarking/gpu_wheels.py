@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from .. import children
 from .._boot_common import chosen
 from ..checkpoints.weights_cache import cache_dir
 from ..errors import JvanError
+
+PIP = "import runpy\nrunpy.run_module('pip', run_name='__main__', alter_sys=True)"
 
 
 def install(wheels: Path) -> Path:
@@ -27,9 +28,8 @@ def install(wheels: Path) -> Path:
         return place
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps"]
-    command = [*pip, "--no-compile", "--target", str(part), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    options = ["--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+    done = children.run_python(PIP, *options, "--target", str(part), *map(str, files), capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(part, ignore_errors=True)
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
