@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 
+from ._boot_cache import make
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from ._boot_shell import QUOTED
 from .cuda import driver, find, parts
 from .errors import JvanError
 
@@ -98,6 +100,8 @@ def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> t
     missing = parts.missing(parts.of_machine(toolkit), toolkit)
     if missing:
         return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", _wheels(toolkit, missing)
+    if QUOTED.search(toolkit.nvcc + toolkit.home):
+        return f"{toolkit.name} lies in a folder whose name a shell would not take literally", "move it"
     why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
     if why:  # its headers lie among the system's, which cannot all be linked
         return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
@@ -120,7 +124,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
 
     folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
     if not is_home(folder):
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        make(os.path.dirname(folder))
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
                 print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)

@@ -52,6 +52,8 @@ def test_everything_is_told(tmp_path):
         "Python",
         "jittor",
         "numpy",
+        "paths",
+        "rights",
         "compiler",
         "headers",
         "python-config",
