@@ -15,13 +15,7 @@ from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, config_error, jitto
 
 TRUST = "JVAN_TRUST_CACHE"
 NAME = "rights"
-CODE = (
-    ".o",
-    ".dylib",
-    ".py",
-    ".pyc",
-    "config.json",
-)  # config.json says where the cache is; .so stands before a number, too
+CODE = (".so", ".dylib", ".py", ".pyc", "config.json")  # the last one says where the cache is
 UMASK = "the umask lets everybody write what Jittor compiles"
 ENTER, WRITE = stat.S_IXOTH, stat.S_IWOTH
 
@@ -140,7 +134,7 @@ def _loaded(top: str):
             continue
         for entry in entries:
             is_folder = entry.is_dir()
-            if not (is_folder or in_home or ".so" in entry.name or entry.name.endswith(CODE)):
+            if not (is_folder or in_home or _is_code(entry.name)):
                 continue
             status = entry.stat(follow_symlinks=False)
             yield entry.path, status
@@ -152,6 +146,10 @@ def _loaded(top: str):
                 yield entry.path, status
             if is_folder:
                 waiting.append(entry.path)
+
+
+def _is_code(name: str) -> bool:
+    return name.endswith(CODE) or (".so." in name and not name.endswith(".key"))  # libdnnl.so.2, but not op.so.key
 
 
 def _target(path: str) -> os.stat_result | None:

@@ -22,8 +22,8 @@ FUNCTIONS = {
 }  # fmt: skip
 MODULES = {"subprocess", "multiprocessing", "pty", "_posixsubprocess", "concurrent.futures.process", "popen2"}
 HARMLESS = "multiprocessing.connection"  # pipes
-# They only read its name: the doctor's checks, and the benchmark, which hands it to `children.start_script`.
-NAME_THE_INTERPRETER = {"_boot_python.py", "starting.py"}
+# They only read its name: checks before Jittor starts, and the benchmark, which hands it to `children.start_script`.
+NAME_THE_INTERPRETER = {"_boot_python.py", "_boot_shell.py", "starting.py"}
 
 
 def ways(text: str):

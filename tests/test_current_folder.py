@@ -19,7 +19,7 @@ from .test_doctor import COMPUTES
 # Modules of Python's own and of others that jvan and its children import, none of which `python -m` itself takes first.
 NAMES = (
     "__future__", "argparse", "bisect", "csv", "ctypes", "decimal", "fractions", "glob", "gzip", "hashlib", "html", "http",
-    "jit_utils_core", "jittor_core", "json", "logging", "lzma", "numpy", "pickle", "PIL", "platform", "queue", "random", "runpy",
+    "jit_utils_core", "jittor_core", "json", "logging", "lzma", "numpy", "pickle", "PIL", "platform", "queue", "random",
     "safetensors", "secrets", "select", "shutil", "signal", "socket", "subprocess", "tarfile", "tempfile", "tqdm", "urllib",
     "uuid", "zipfile",
 )  # fmt: skip
@@ -115,8 +115,9 @@ print(subprocess.getstatusoutput(f"log_v=0 {sys.executable} -m jittor_utils.quer
 """
 
 
-def test_what_jittor_asks_a_child_of_its_own(start, tmp_path):
+def test_what_jittor_asks_a_child_of_its_own(start, tmp_path, planted):
     """Its exact command, by a stand-in for Jittor: the architectures of the GPUs."""
+    write(planted / "runpy.py", TAKEN)
     site = fake_jittor(tmp_path / "site", QUESTION)
     write(site / "jittor_utils" / "query_cuda_cc.py", "import ctypes, json\nprint(90)\nprint(80)\n")
     code = "import subprocess\nbefore = subprocess.getstatusoutput\nimport jvan, jittor\nassert subprocess.getstatusoutput is before"
