@@ -91,6 +91,8 @@ def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int])
 
 
 def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> tuple[str, str] | None:
+    if QUOTED.search(toolkit.nvcc + toolkit.home):
+        return f"{toolkit.name} lies in a folder whose name a shell would not take literally", "move it"
     major = toolkit.version[0]
     if major > takes[0]:
         what = f"{toolkit.name} needs a newer driver: this one takes CUDA {find.show(takes)}"
@@ -100,8 +102,6 @@ def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> t
     missing = parts.missing(parts.of_machine(toolkit), toolkit)
     if missing:
         return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", _wheels(toolkit, missing)
-    if QUOTED.search(toolkit.nvcc + toolkit.home):
-        return f"{toolkit.name} lies in a folder whose name a shell would not take literally", "move it"
     why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
     if why:  # its headers lie among the system's, which cannot all be linked
         return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
