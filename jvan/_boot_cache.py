@@ -75,8 +75,10 @@ def check_rights() -> Finding:
         return Finding(NAME, OK, "this system has no owners of files")
     if os.environ.get(TRUST) == "1":
         return Finding(NAME, OK, f"not looked at, as {TRUST}=1 asks")
-    findings = [_of_root(top) if os.getuid() == 0 else _of_user(top) for top in _tops()]
-    return next((finding for finding in findings if finding.status != OK), findings[-1])
+    tops = filter(os.path.isdir, _tops())  # what is missing, `check_cache` tells
+    findings = [_of_root(top) if os.getuid() == 0 else _of_user(top) for top in tops]
+    worse = [finding for finding in findings if finding.status != OK]
+    return (worse or findings[-1:] or [Finding(NAME, OK, "no cache there yet")])[0]
 
 
 def _of_root(top: str) -> Finding:
@@ -102,8 +104,6 @@ def _of_user(top: str) -> Finding:
 
 def _of_cache(top: str, status: os.stat_result) -> Finding:
     own, enters = status.st_uid == os.getuid(), status.st_mode & (ENTER | WRITE)
-    if own and not status.st_mode & 0o033:
-        return Finding(NAME, OK, f"{top} is yours alone")
     opened = top if status.st_mode & WRITE else ""
     for path, found in _loaded(top):
         if _is_foreign(found):
@@ -120,32 +120,34 @@ def _of_cache(top: str, status: os.stat_result) -> Finding:
 
 
 def _loaded(top: str):
-    """(path, status) of each folder in a cache and of each file that Jittor loads, links or runs; links, then what they name.
-
-    Links in jvan/, an assembled CUDA home, lead to the machine's own files, and those are not looked at.
-    """
+    """(path, status) of each folder in a cache and of each file that Jittor loads or runs; of links, then of what they name."""
     waiting, seen, home = [top], set(), os.path.join(top, "jvan")
     while waiting:
         folder = waiting.pop()
-        in_home = folder.startswith(home)
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:  # what cannot be read is not loaded either
-            continue
-        for entry in entries:
-            is_folder = entry.is_dir()
-            if not (is_folder or in_home or _is_code(entry.name)):
-                continue
-            status = entry.stat(follow_symlinks=False)
-            yield entry.path, status
-            if stat.S_ISLNK(status.st_mode):
-                status = None if in_home else _target(entry.path)
-                if status is None or (status.st_dev, status.st_ino) in seen:
+        in_home = folder.startswith(home)  # its links lead to the machine's own CUDA, which is not looked at
+        for entry in _entries(folder):
+            with contextlib.suppress(OSError):  # removed meanwhile, or leads nowhere
+                is_folder = entry.is_dir()
+                if not (is_folder or in_home or _is_code(entry.name)):
                     continue
-                seen.add((status.st_dev, status.st_ino))
+                status = entry.stat(follow_symlinks=False)
                 yield entry.path, status
-            if is_folder:
-                waiting.append(entry.path)
+                if stat.S_ISLNK(status.st_mode):
+                    status = os.stat(entry.path)
+                    if in_home or (status.st_dev, status.st_ino) in seen:
+                        continue
+                    seen.add((status.st_dev, status.st_ino))
+                    yield entry.path, status
+                if is_folder:
+                    waiting.append(entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # what cannot be read is not loaded either
+        return []
 
 
 def _is_code(name: str) -> bool:
