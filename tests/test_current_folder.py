@@ -125,6 +125,13 @@ def test_what_jittor_asks_a_child_of_its_own(start, tmp_path, planted):
     assert done.stdout == "(0, '90\\n80') (0, '2')\n"
 
 
+def test_another_interpreter_gets_a_script_and_no_path(start, tmp_path):
+    """As the peers of the benchmark do."""
+    peer = write(tmp_path / "peers" / "peer.py", "import json, queue, sys\nprint(sys.path[0], 'ours' in sys.path)")
+    code = f"import sys\nfrom jvan import children\nsys.path.append('ours')\nchildren.start_script(sys.executable, {str(peer)!r}).wait()"
+    assert start(script(tmp_path, code)).stdout == f"{peer.parent} False\n"
+
+
 def test_python_m_drops_the_folder(start, planted, tmp_path):
     for module in ("jvan", "jvan.train", "jvan.validate", "jvan.gpu_check"):
         assert start("-m", module, "--help").stdout.startswith("usage: ")
