@@ -4,7 +4,9 @@ Importing it prepares the environment so that `import jittor` works, and imports
 each public name is fetched from its module when it is first used.
 """
 
-from __future__ import annotations
+from . import _path  # noqa: F401  # before every other import
+
+# isort: split
 
 import importlib
 

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NamedTuple
 
+from .ownership import open_unlinked
+
 OK, MENDED, SLOW, BROKEN = "ok", "mended", "slow", "broken"
 DAMAGE = (ValueError, OSError, AttributeError)  # what a config.json that is no JSON object raises
 
@@ -114,7 +116,7 @@ def locked(path: str):
     except ImportError:
         yield
         return
-    with open(path, "w") as file:
+    with open_unlinked(path, "a") as file:
         with contextlib.suppress(OSError):  # some network file systems have no locks; the rename is atomic all the same
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 
+from ._boot_cache import make
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from ._boot_shell import QUOTED
 from .cuda import driver, find, parts
 from .errors import JvanError
 
@@ -89,6 +91,8 @@ def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int])
 
 
 def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> tuple[str, str] | None:
+    if QUOTED.search(toolkit.nvcc + toolkit.home):
+        return f"{toolkit.name} lies in a folder whose name a shell would not take literally", "move it"
     major = toolkit.version[0]
     if major > takes[0]:
         what = f"{toolkit.name} needs a newer driver: this one takes CUDA {find.show(takes)}"
@@ -120,7 +124,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
 
     folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
     if not is_home(folder):
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        make(os.path.dirname(folder))
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
                 print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)

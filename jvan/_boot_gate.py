@@ -7,11 +7,11 @@ import glob
 import os
 import sys
 
+from ._boot_cache import check_cache, check_rights
 from ._boot_common import BROKEN
 from ._boot_cuda import check_cuda
 from ._boot_onednn import check_onednn
 from ._boot_python import (
-    check_cache,
     check_compiler,
     check_headers,
     check_numpy,
@@ -19,10 +19,14 @@ from ._boot_python import (
     check_python_config,
     hide_unfit_cupy,
 )
+from ._boot_shell import QUOTED, check_paths, refused
 from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
-FATAL = (check_python, check_numpy, check_compiler, check_headers, check_cache, check_python_config, check_onednn)
+FATAL = (
+    check_python, check_numpy, check_compiler, check_paths, check_headers, check_cache, check_rights, check_python_config,
+    check_onednn,
+)  # fmt: skip
 DOCTOR = "python -m jvan.doctor says more"
 
 
@@ -55,11 +59,7 @@ class Gate:
     def check(self) -> None:
         """Raise JittorUnavailable for the first thing that Jittor cannot start without."""
         for check in (*FATAL, lambda: check_cuda(assembled=True)):
-            finding = check()
-            if finding.status == BROKEN:
-                raise JittorUnavailable(
-                    f"Jittor cannot start: {finding.name}: {finding.what}; to mend it: {finding.fix}"
-                )
+            _demand(check())
 
     def leave(self) -> None:
         with contextlib.suppress(ValueError):
@@ -82,8 +82,10 @@ class Loader:
     def exec_module(self, module) -> None:
         module.__spec__.loader = module.__loader__ = self.loader
         self.gate.inside = True
+        from .children import jittors_question_kept_safe  # 8 ms, which Jittor's import takes anyway
+
         try:
-            with _process_kept(), _one_line_errors():
+            with _process_kept(), _one_line_errors(), jittors_question_kept_safe():
                 if module.__name__ == "jittor":
                     _announce_compilation()
                     hide_unfit_cupy()
@@ -94,9 +96,16 @@ class Loader:
             self.gate.leave()
 
 
+def _demand(finding) -> None:
+    if finding.status == BROKEN:
+        raise JittorUnavailable(f"Jittor cannot start: {finding.name}: {finding.what}; to mend it: {finding.fix}")
+
+
 def _announce_compilation() -> None:
     import jittor_utils  # Jittor's own first step; it alone knows where this machine's core lies
 
+    if os.name != "nt" and QUOTED.search(jittor_utils.cache_path):  # the name of a git branch is a part of it
+        _demand(refused("the cache", jittor_utils.cache_path))
     cache = glob.escape(jittor_utils.cache_path)
     compiled = glob.glob(f"{cache}/jittor_core*.so") or glob.glob(f"{cache}/cu*/jittor_core*.so")
     if compiled and "JVAN_RESTARTED" not in os.environ:  # after a rebuilt part the core follows
@@ -110,6 +119,8 @@ def _announce_compilation() -> None:
 def _one_line_errors():
     try:
         yield
+    except JittorUnavailable:
+        raise
     except (Exception, SystemExit) as error:  # Jittor exits where it has rebuilt a part of itself and wants a new start
         if isinstance(error, SystemExit):
             raise JittorRebuilt("Jittor compiled a part of itself anew and must be started again") from error

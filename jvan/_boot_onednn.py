@@ -9,7 +9,9 @@ import shutil
 import struct
 import sys
 
+from ._boot_cache import make
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave, locked
+from ._boot_shell import BARE
 
 WHEEL = "onednn-devel-cpu-gomp==2022.2.1"
 # Jittor's own archives; it unpacks one of them into <cache>/mkl and then looks for nothing else.
@@ -37,6 +39,9 @@ def check_onednn() -> Finding:
         leave("use_mkl")
         return Finding("oneDNN", OK, f"found at {place}")
     source = find_wheel() if _wheel_fits() else None
+    if source is None and by_user("use_mkl") and BARE.search(jittor_cache()):  # os.system("cd …"), without quotes
+        what = f"left to Jittor's own download, as use_mkl=1 asks, which does not work in {jittor_cache()!r}"
+        return Finding("oneDNN", BROKEN, what, "unset use_mkl, or set HOME to a plain folder")
     if source is None and by_user("use_mkl"):
         return Finding("oneDNN", OK, "left to Jittor's own download, as use_mkl=1 asks")
     if source is None:
@@ -129,7 +134,7 @@ def put(source: tuple[str, str], place: str) -> None:
     import tempfile
 
     mkl = os.path.dirname(place)
-    os.makedirs(mkl, exist_ok=True)
+    make(mkl)
     with locked(os.path.join(mkl, ".jvan-lock")):
         if works(place):  # another process was quicker
             return
@@ -159,10 +164,14 @@ def _fill(source: tuple[str, str], folder: str) -> None:
 
 
 def _link(source: str, target: str) -> None:
+    real = os.path.realpath(source)
     try:
-        os.link(os.path.realpath(source), target)
+        if hasattr(os, "getuid") and os.stat(real).st_uid not in (0, os.getuid()):
+            shutil.copy(real, target)  # a link would keep its owner, whom `check_rights` would not trust
+        else:
+            os.link(real, target)
     except OSError:
-        shutil.copy(source, target)
+        shutil.copy(real, target)
 
 
 def _wheel_fits() -> bool:

@@ -1,4 +1,4 @@
-"""What Jittor needs of Python and of the machine: version, numpy, compiler, headers, a cache that can be written."""
+"""What Jittor needs of Python and of the machine: version, numpy, compiler, headers, python-config."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
 
+from ._boot_cache import make
 from ._boot_common import (
     BROKEN,
     MENDED,
@@ -18,12 +18,11 @@ from ._boot_common import (
     asked,
     by_user,
     choose,
-    config_error,
     jittor_cache,
     leave,
     package_folder,
-    user_cache,
 )
+from ._boot_shell import BARE
 
 VERSION = f"3.{sys.version_info[1]}"
 
@@ -102,6 +101,9 @@ def check_python_config() -> Finding:
 
     Jittor falls back to /usr/bin, whose headers are the system's and not a pyenv's or uv's.
     """
+    if os.name != "nt" and by_user("python_config_path") and not _shell_safe(jittors_python_config() or ""):
+        what = f"Jittor would take {jittors_python_config()!r}, which a shell does not take as one word"
+        return Finding("python-config", BROKEN, what, "set python_config_path to a path without such characters")
     if os.name == "nt" or by_user("python_config_path"):
         return Finding("python-config", OK, asked("python_config_path") or "left to Jittor")
     leave("python_config_path")
@@ -114,7 +116,7 @@ def check_python_config() -> Finding:
         return Finding(
             "python-config", MENDED, f"Jittor would take {found or 'none'}; python_config_path set to {base}"
         )
-    if _folder_of_headers() is None and found:
+    if _folder_of_headers() is None and found and _shell_safe(found):
         return Finding("python-config", OK, f"{found}, as this Python has no headers of its own")
     if _folder_of_headers() is None:
         return Finding("python-config", BROKEN, "none, and no Python.h", f"install the headers of Python {VERSION}")
@@ -123,6 +125,9 @@ def check_python_config() -> Finding:
     except OSError as error:
         fix = "make Jittor's cache writable, or set HOME to a folder that is"
         return Finding("python-config", BROKEN, f"none, and none can be written ({error})", fix)
+    if not _shell_safe(script):
+        what = f"none, and one in {script!r} would not be found: a shell does not take that as one word"
+        return Finding("python-config", BROKEN, what, "set HOME to a folder whose name is plain letters")
     choose("python_config_path", script)
     return Finding("python-config", MENDED, f"Jittor would take {found or 'none'}; wrote {script}")
 
@@ -132,7 +137,7 @@ def _belongs_to(prefix: str, script: str) -> bool:
 
 
 def _shell_safe(path: str) -> bool:
-    return shlex.quote(path) == path  # Jittor hands it to a shell as it is
+    return not BARE.search(path)  # Jittor hands it to a shell as it is
 
 
 def jittors_python_config() -> str | None:
@@ -169,35 +174,13 @@ def write_python_config() -> str:
     folder = os.path.join(jittor_cache(), "jvan")
     path = os.path.join(folder, f"python{VERSION}-config-{hashlib.sha256(script.encode()).hexdigest()[:12]}")
     if not os.access(path, os.X_OK):
-        os.makedirs(folder, exist_ok=True)
+        make(folder)
         handle, scratch = tempfile.mkstemp(dir=folder)
         with open(handle, "w", encoding="utf-8") as file:
             file.write(script)
         os.chmod(scratch, 0o755)
         os.replace(scratch, path)
     return path
-
-
-def check_cache() -> Finding:
-    """Whether Jittor can write its cache: tried, as permissions alone do not tell (read-only disks, root)."""
-    if config_error():
-        path = os.path.join(user_cache(), "config.json")
-        return Finding("cache", BROKEN, f"{path} cannot be read ({config_error()}), which stops Jittor", f"rm {path}")
-    for folder in dict.fromkeys((user_cache(), jittor_cache())):
-        try:
-            _try_to_write(folder)
-        except OSError as error:
-            fix = "make it writable, or set HOME to a folder that is"
-            return Finding("cache", BROKEN, f"{folder} cannot be written ({error.strerror or error})", fix)
-    return Finding("cache", OK, jittor_cache())
-
-
-def _try_to_write(folder: str) -> None:
-    import tempfile
-
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"jvan")
 
 
 def _is_ours(path: str) -> bool:

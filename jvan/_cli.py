@@ -91,7 +91,9 @@ def _restart(main, argv, error) -> None:
     print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
     if RESTARTED not in os.environ:
         os.environ[RESTARTED] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", f"jvan.{_module(main)}", *argv])
+        from .children import become_python  # 8 ms, and only here
+
+        become_python(f"from jvan.{_module(main)} import main\nsys.exit(main(sys.argv[1:]))", *argv)
 
 
 @contextlib.contextmanager

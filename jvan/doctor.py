@@ -8,12 +8,11 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 
-from . import _bootstrap
+from . import _bootstrap, children
 from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
 from ._boot_cuda import check_cuda, check_gpus
 from ._boot_gate import FATAL
@@ -23,8 +22,6 @@ from ._cli import command
 NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB
 # run by a child: an import that goes wrong can end the process, and two of them cannot be tried in one
 PROBE = """
-import sys
-sys.path.append({folder!r})
 import jvan, json
 import jittor as jt
 total = float(jt.ones(3).sum())
@@ -125,8 +122,7 @@ def check_copies() -> Finding:
 
 def check_start(timeout: float) -> Finding:
     """Import Jittor in a child and let it add and convolve; its first compilation is announced on stderr."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    status, output, errors = run_child([sys.executable, "-c", PROBE.format(folder=folder)], timeout)
+    status, output, errors = run_child(PROBE, timeout)
     if status is None:
         return Finding(
             "start", BROKEN, f"Jittor did not start within {timeout:g} s", "try again with a longer --timeout"
@@ -149,18 +145,21 @@ def check_start(timeout: float) -> Finding:
     return Finding("start", SLOW if slow else OK, "; ".join([what, *slow]))
 
 
-def run_child(arguments: list[str], timeout: float) -> tuple[int | None, str, str]:
-    """(exit status, stdout, stderr); status None if it took too long. jvan's own lines on stderr are passed on at once."""
+def run_child(code: str, timeout: float) -> tuple[int | None, str, str]:
+    """(exit status, stdout, stderr) of a Python that runs `code`; status None if it took too long.
+
+    jvan's own lines on stderr are passed on at once.
+    """
     environment = {**os.environ, "log_silent": "1"}
     with tempfile.TemporaryFile("w+") as output:
-        child = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
+        child = children.start_python(
+            code,
+            environment=environment,
+            stdin=children.DEVNULL,
             stdout=output,
-            stderr=subprocess.PIPE,
+            stderr=children.PIPE,
             text=True,
             errors="replace",
-            env=environment,
             start_new_session=True,
         )
         late = threading.Event()
@@ -183,7 +182,7 @@ def run_child(arguments: list[str], timeout: float) -> tuple[int | None, str, st
         return None if late.is_set() else status, output.read(), "".join(lines)
 
 
-def _kill(child: subprocess.Popen) -> None:
+def _kill(child: children.Child) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -25,19 +25,6 @@ def own_cache_dir() -> Path:
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
 
 
-def cache_dir() -> Path:
-    """$JVAN_CACHE, else the user's own. Several people may share what JVAN_CACHE names."""
-    if os.environ.get("JVAN_CACHE"):
-        return Path(os.path.expanduser(os.environ["JVAN_CACHE"]))
-    return own_cache_dir()
-
-
-def own_cache_dir() -> Path:
-    """$XDG_CACHE_HOME/jvan, else ~/.cache/jvan, whatever JVAN_CACHE is."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
-
-
 @contextmanager
 def temporary(path: Path, permissions: int = 0o666):
     """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+from . import children
 from ._cli import command
 from .benchmarking import gpu_summary, gpu_wheels
 from .benchmarking.gpu_environment import before_jittor
@@ -20,6 +20,7 @@ STEPS = (
     "environment", "jittor", "kernels", "parity", "training", "accuracy", "learning", "bandwidth",
     "speed", "speed-training", "speed-compiled",
 )  # fmt: skip
+START = "from jvan.gpu_check import main\nsys.exit(main(sys.argv[1:]))"  # in each step's process
 NEED_DATA = ("accuracy", "learning")
 SPARE_S = 15.0  # of --limit, for a step that ends by itself: Python's start before it, and what is left to write
 EPILOG = """\
@@ -70,11 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.child:
         return _run_step(options.child, options)
-    variables = {**gpu_wheels.environment(options.wheels and gpu_wheels.install(options.wheels)), **ENVIRONMENT}
+    site = options.wheels and gpu_wheels.install(options.wheels)
     results, summary = {}, {}
     for step in options.steps:
         left_out = step in NEED_DATA and not (options.data or options.dry_run)
-        results[step] = "left out: no --data" if left_out else _in_process(step, options, variables)
+        results[step] = "left out: no --data" if left_out else _in_process(step, options, site)
         summary = gpu_summary.write(options.out, results)
         if options.pack:
             gpu_summary.pack(options.out, options.pack)
@@ -82,19 +83,21 @@ def main(argv: list[str] | None = None) -> int:
     return int(not all(result.startswith(("ok", "left out")) for result in results.values()))
 
 
-def _in_process(step, options, variables) -> str:
+def _in_process(step, options, site) -> str:
     """Run one step in a child; "ok" or what went wrong."""
     print(f"== {step}", flush=True)
     start, text, log = time.monotonic(), options.out / f"{step}.txt", options.out / f"{step}.log"
     _set_aside(options.out / f"{step}.json", options.dry_run)
-    command = [sys.executable, "-m", "jvan.gpu_check", "--child", step, "--out", str(options.out)]
-    command += ["--limit", str(options.limit)] + (["--dry-run"] if options.dry_run else [])
-    command += ["--data", str(options.data)] if options.data else []
+    arguments = ["--child", step, "--out", str(options.out), "--limit", str(options.limit)]
+    arguments += (["--dry-run"] if options.dry_run else []) + (["--data", str(options.data)] if options.data else [])
+    settings = {"first": [site] if site else [], "environment": {**gpu_wheels.environment(site), **ENVIRONMENT}}
     with open(text, "wb") as printed, open(log, "wb") as said:
         try:
-            child = subprocess.run(command, stdout=printed, stderr=said, timeout=options.limit, env=variables)
+            child = children.run_python(
+                START, *arguments, stdout=printed, stderr=said, timeout=options.limit, **settings
+            )
             status = child.returncode
-        except subprocess.TimeoutExpired:
+        except children.TimeoutExpired:
             status = None
     print(text.read_text(encoding="utf-8", errors="replace"), end="")
     if status != 0:

@@ -70,12 +70,13 @@ def test_a_reader_that_has_gone_is_no_error():
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_rebuilt_jittor_is_started_anew_once(tmp_path, monkeypatch):
+def test_a_rebuilt_jittor_is_started_anew_once(monkeypatch):
     import jvan._cli as cli
+    from jvan import children
     from jvan.errors import JittorRebuilt
 
     started = []
-    monkeypatch.setattr(cli.os, "execv", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(children, "become_python", lambda *arguments: started.append(arguments))
     monkeypatch.setenv("JVAN_RESTARTED", "")  # so that what `_restart` sets is undone at the end
     monkeypatch.delenv("JVAN_RESTARTED")
 
@@ -86,4 +87,4 @@ def test_a_rebuilt_jittor_is_started_anew_once(tmp_path, monkeypatch):
     assert main(["--json", "a b.jpg"]) == 1
     monkeypatch.setenv("JVAN_RESTARTED", "1")
     assert main(["--json", "a b.jpg"]) == 1
-    assert started == [(sys.executable, [sys.executable, "-m", "jvan.test_cli", "--json", "a b.jpg"])]
+    assert started == [("from jvan.test_cli import main\nsys.exit(main(sys.argv[1:]))", "--json", "a b.jpg")]

@@ -121,6 +121,30 @@ def test_ctrl_c_ends_it_at_once(weights, data):
         assert process.stderr.read().splitlines()[-1] == "jvan validate: interrupted"
 
 
+def test_modules_beside_the_pictures_are_not_run(weights, data, tmp_path):
+    """By `python -m`, from inside the data set, with workers: all that is imported after jvan comes from where it belongs."""
+    folder, marker = tmp_path / "data", tmp_path / "marker"
+    shutil.copytree(data, folder)
+    for name in (
+        "json",
+        "queue",
+        "numpy",
+        "argparse",
+        "tempfile",
+        "platform",
+        "PIL",
+        "tqdm",
+        "jittor",
+        "jit_utils_core",
+    ):
+        (folder / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write(__name__)")
+    command = [sys.executable, "-m", "jvan.validate", folder, "--weights", weights, "--workers", "2", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert not marker.exists(), marker.read_text()
+    assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 78, done.stderr
+
+
 def test_a_matrix_of_too_many_classes_is_refused_before_the_work(weights, data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jvan.engine.measure.LARGEST_CONFUSION", 6)
     printed = run(capsys, data, "--weights", weights, "--confusion", tmp_path / "matrix.csv", status=1)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import subprocess
 
+from .. import children
 from .._boot_common import OK, asked
 from .._boot_cuda import check_cuda, check_gpus
 from .._boot_onednn import check_onednn
@@ -53,6 +53,6 @@ def _reason(fault: str, found: dict) -> str:
 
 
 def _said(command: list[str]) -> str:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
+    with contextlib.suppress(OSError, children.SubprocessError):
+        return children.run_tool(command, capture_output=True, text=True, timeout=60).stdout.strip()
     return ""

@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from .. import children
 from .._boot_common import chosen
 from ..errors import JvanError
-from ..files import cache_dir
+from ..ownership import is_trusted, make_private_folder
+
+PIP = "import runpy\nrunpy.run_module('pip', run_name='__main__', alter_sys=True)"
 
 
 def install(wheels: Path) -> Path:
     """A folder with the packages of all `wheels`/*.whl and nothing that they require, made once for the same files.
 
-    pip works without a network. Raises JvanError where there are none, or pip refuses one.
+    pip works without a network. Raises JvanError where there are none, pip refuses one, or others could change them.
     """
     files = sorted(wheels.glob("*.whl"))
     if not files:
         raise JvanError(f"{wheels}: no wheels (*.whl) in there")
     place = cache_dir() / f"wheels-{_digest(files)}"
-    if place.is_dir():
-        return place
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps"]
-    command = [*pip, "--no-compile", "--target", str(part), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    if not place.is_dir():
+        _unpack(wheels, files, place)
+    if not is_trusted(place):
+        raise JvanError(f"{place}: others can write there, and what lies there would be run; choose another JVAN_CACHE")
+    return place
+
+
+def _unpack(wheels: Path, files: list[Path], place: Path) -> None:
+    part = place.with_name(f".{place.name}.{secrets.token_hex(6)}.part")
+    make_private_folder(part)
+    options = ["--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+    done = children.run_python(PIP, *options, "--target", str(part), *map(str, files), capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(part, ignore_errors=True)
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise JvanError(f"{wheels}: pip cannot install these wheels: {said[0] if said else 'it does not say why'}")
     part.rename(place)
-    return place
 
 
 def environment(site: Path | None) -> dict[str, str]:

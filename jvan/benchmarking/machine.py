@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 
 import numpy as np
 
@@ -49,7 +48,7 @@ def device_of(name: str) -> str:
     from ..doctor import run_child
 
     code = "from jvan.device import use_device; print(f'\\n{use_device()}')"
-    status, output, _ = run_child([sys.executable, "-c", code], timeout=1800)
+    status, output, _ = run_child(code, timeout=1800)
     if status != 0:
         raise JvanError("Jittor does not start; use --device cpu, or run `python -m jvan.doctor` for the reason")
     return output.split()[-1]

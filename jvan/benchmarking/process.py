@@ -8,10 +8,10 @@ import os
 import re
 import select
 import signal
-import subprocess
 import time
 from pathlib import Path
 
+from .. import children
 from ..errors import JvanError
 
 
@@ -20,23 +20,23 @@ class WorkerLost(JvanError):
 
 
 class Worker:
-    """A process that runs one engine; suspended except while it answers, so that idle threads burn no core.
+    """An interpreter that runs one engine's script; suspended except while it answers, so that idle threads burn no core.
 
     `log` receives what it writes to standard error. Raises WorkerLost where the interpreter does not start.
     """
 
-    def __init__(self, command: list[str], log: Path, environment: dict):
+    def __init__(self, python: str, script: Path, log: Path, environment: dict):
         _forget_jittors_handler()
         with open(log, "wb") as errors:
             try:
                 # A process group of its own: Ctrl-C reaches the benchmark alone, which then ends them all, and
                 # where the benchmark is killed, the kernel ends a group whose members are stopped (SIGHUP).
-                self.process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                    env={**os.environ, **environment}, preexec_fn=os.setpgrp,
+                self.process = children.start_script(
+                    python, script, {**os.environ, **environment},
+                    stdin=children.PIPE, stdout=children.PIPE, stderr=errors, preexec_fn=os.setpgrp,
                 )  # fmt: skip
             except OSError as error:
-                raise WorkerLost(f"{command[0]}: {error.strerror}") from None
+                raise WorkerLost(f"{python}: {error.strerror}") from None
         self.log, self._buffer, self._closed = log, b"", False
 
     def ask(self, request: dict, timeout: float) -> dict:
@@ -111,7 +111,7 @@ class Worker:
         return line
 
     def _how_it_ended(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(children.TimeoutExpired):
             status = self.process.wait(10)
             if status == -signal.SIGKILL:
                 return "was killed (signal 9): out of memory?"

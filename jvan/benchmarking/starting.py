@@ -81,8 +81,8 @@ def _begin(row: Row, task: dict, settings: Settings, folder: Path, stack) -> Wor
     engine = row.engine
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(settings.threads))
     try:
-        command = [settings.python(engine), str(engine.script)]
-        worker = stack.enter_context(Worker(command, folder / f"{engine.name}.log", {**threads, **engine.environment}))
+        python, log = settings.python(engine), folder / f"{engine.name}.log"
+        worker = stack.enter_context(Worker(python, engine.script, log, {**threads, **engine.environment}))
     except WorkerLost as error:
         row.status, row.reason = "failed", str(error)
         return None

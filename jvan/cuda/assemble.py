@@ -11,9 +11,9 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 
+from .. import children
 from .._boot_common import asked
 from ..errors import JvanError
 from . import parts as of
@@ -177,7 +177,7 @@ def _compile_transpose(home: str, toolkit: Toolkit, archs: list[int], whole: boo
         "-o",
         f"{cutt}/lib/libcutt.so",
     ]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    result = children.run_tool(command, stdout=children.PIPE, stderr=children.STDOUT)
     if result.returncode:
         lines = [line for line in result.stdout.decode("utf-8", "replace").splitlines() if line.strip()] or [
             "no message"

@@ -74,12 +74,10 @@ def ask(nvcc: str) -> Toolkit | None:
 
 
 def _output(command: list[str]) -> str:
-    import subprocess  # 8 ms, and only where there is a driver
+    from .. import children  # 8 ms, and only where there is a driver
 
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
-        )
+    with contextlib.suppress(OSError, children.SubprocessError):
+        result = children.run_tool(command, stdout=children.PIPE, stderr=children.STDOUT, timeout=60)
         return result.stdout.decode("utf-8", "replace")
     return ""
 

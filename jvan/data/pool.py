@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 import weakref
 from multiprocessing.connection import Connection, Pipe
 
 import numpy as np
 
+from .. import children
 from ..errors import DataError, TrainingError
 from . import worker as worker_module
 from .memory import SharedMemory, share
@@ -46,7 +44,7 @@ class Pool:
         self.free = list(range(slots))
         self._waiting: list[tuple[int, int]] = []  # (ticket, slot), in the order of submission
         self._ticket = 0
-        self._processes: list[subprocess.Popen] = []
+        self._processes: list[children.Child] = []
         self._connections: list[Connection] = []
         self._end = weakref.finalize(self, _end, os.getpid(), self._processes, self._connections)
         try:
@@ -114,13 +112,13 @@ class Pool:
 
     def _start(self, memories: tuple[SharedMemory, ...]) -> None:
         ours, theirs = Pipe()
-        command = [sys.executable, "-c", worker_module.START, json.dumps(sys.path), str(theirs.fileno())]
         # One thread each: the libraries that numpy may load would start one for every core, in every worker.
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         try:
             with theirs:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **single},
+                process = children.start_python(  # a transform from a file beside a notebook is found there, too
+                    worker_module.START, str(theirs.fileno()), beside=True, environment={**os.environ, **single},
+                    stdin=children.DEVNULL, stdout=children.DEVNULL,
                     pass_fds=(theirs.fileno(), *(memory.descriptor for memory in memories)),
                     start_new_session=True,  # Ctrl-C is the parent's alone, which then ends its workers
                 )  # fmt: skip
@@ -139,7 +137,7 @@ class Pool:
     def _death(self, number: int) -> TrainingError:
         """Close the pool; the error that says which worker died, and of what."""
         process = self._processes[number]
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(children.TimeoutExpired):
             process.wait(5)
         self.close()
         how = f"ended with status {process.returncode}"
@@ -166,7 +164,7 @@ def _occupy_standard_streams() -> None:
     os.close(descriptor)
 
 
-def _end(owner: int, processes: list[subprocess.Popen], connections: list[Connection]) -> None:
+def _end(owner: int, processes: list[children.Child], connections: list[Connection]) -> None:
     if os.getpid() != owner:  # a process that was forked off this one: the workers are not its own
         return
     for connection in connections:

@@ -15,13 +15,12 @@ import numpy as np
 from ..errors import JvanError
 from .memory import SharedMemory, unshare
 
-# What the parent runs: its own search path first, so that a transform of the user's is found here, too.
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jvan.data.worker import main; main()"
+START = "from jvan.data.worker import main; main()"  # what the parent has `children.start_python` run
 
 
 def main() -> None:
     """Answer each (ticket, slot, epoch, step) with (ticket, what could not be read, an error or None)."""
-    connection = Connection(int(sys.argv[2]))
+    connection = Connection(int(sys.argv[1]))
     signal.signal(
         signal.SIGTERM, signal.SIG_IGN
     )  # a manager of jobs sends it to all; the parent wants its last pictures

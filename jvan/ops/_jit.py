@@ -12,11 +12,12 @@ import functools
 import hashlib
 import os
 import re
-import subprocess
 import warnings
 from pathlib import Path
 
 import jittor as jt
+
+from .. import children
 
 KERNELS = Path(__file__).parent / "kernels"
 CUDA_KERNELS = Path(__file__).parent / "cuda"
@@ -124,7 +125,7 @@ def _tiles_granted() -> bool:
 def _compiler_fault(path: str) -> str | None:
     try:
         found = _macros(path)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, children.SubprocessError) as error:
         return f"the C++ kernels are off: {path} does not answer ({error})"
     needed = {"__clang_major__": ("Clang", 11), "__GNUC__": ("GCC", 9)}
     for macro, (compiler, version) in needed.items():
@@ -139,7 +140,7 @@ def _compiler_fault(path: str) -> str | None:
 def _macros(path: str, *options: str) -> dict[str, str]:
     """What a compiler defines before it reads anything."""
     command = [path, *options, "-dM", "-E", "-x", "c++", os.devnull]
-    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    text = children.run_tool(command, capture_output=True, text=True, timeout=60, check=True).stdout
     return dict(re.findall(r"^#define (\w+) (.*)$", text, re.M))
 
 

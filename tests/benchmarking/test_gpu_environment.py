@@ -1,14 +1,13 @@
 """The first step of `python -m jvan.gpu_check`: why the GPU is not used is recorded, and said again by the steps after it."""
 
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import jittor as jt
 import pytest
 
-from jvan import device, gpu_check
+from jvan import children, device, gpu_check
 from jvan._boot_common import MENDED, OK, Finding
 from jvan.benchmarking import gpu_environment
 from jvan.benchmarking.gpu_task import Task
@@ -56,7 +55,7 @@ def test_what_is_known_before_jittor_is_kept_if_it_does_not_start(tmp_path, monk
 
 
 def test_later_steps_say_the_reason(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(children, "run_python", lambda *command, **options: children.CompletedProcess(command, 1))
     (tmp_path / "environment.json").write_text('{"ok": false, "reason": "no driver"}')
     assert gpu_check.main(["--out", str(tmp_path), "--steps", "kernels", "parity"]) == 1
     for line, step in zip(capsys.readouterr().out.splitlines()[-2:], ("kernels", "parity")):

@@ -51,6 +51,18 @@ def test_carried_packages_come_first(carry, tmp_path):
     assert [path.name for path in site.parent.iterdir()] == [site.name]
 
 
+def test_packages_that_others_can_change_are_not_run(carry, tmp_path):
+    site = gpu_wheels.install(carry("1.99.0"))
+    assert site.stat().st_mode & 0o777 == 0o700
+    for folder in (site, site.parent):
+        before = folder.stat().st_mode
+        folder.chmod(0o777)
+        with pytest.raises(JvanError, match="others can write there"):
+            gpu_wheels.install(carry())
+        folder.chmod(before)
+    assert gpu_wheels.install(carry()) == site
+
+
 def test_what_cannot_be_installed_is_one_line(carry, tmp_path, capsys):
     with pytest.raises(JvanError, match=r"pip cannot install these wheels: ERROR: .*numpy"):
         gpu_wheels.install(carry("1.98.0", "1.99.0"))

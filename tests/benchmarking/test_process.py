@@ -15,7 +15,13 @@ ECHO = "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"
 
 
 def worker(code, tmp_path, **environment):
-    return Worker([sys.executable, "-S", "-c", code], tmp_path / "log", environment)
+    return Worker(sys.executable, script(code, tmp_path), tmp_path / "log", environment)
+
+
+def script(code, tmp_path):
+    path = tmp_path / "worker.py"
+    path.write_text(code)
+    return str(path)
 
 
 def state(pid):
@@ -73,7 +79,7 @@ def test_a_process_with_jittor_survives_stopped_and_killed_workers(tmp_path):
     """Jittor's handler of SIGCHLD would end it."""
     code = (
         "import sys; from pathlib import Path; import jvan, jittor; from jvan.benchmarking.process import Worker\n"
-        f"with Worker([sys.executable, '-c', {ECHO!r}], Path({str(tmp_path / 'log')!r}), {{}}) as w: w.ask({{}}, 60)\n"
+        f"with Worker(sys.executable, {script(ECHO, tmp_path)!r}, Path({str(tmp_path / 'log')!r}), {{}}) as w: w.ask({{}}, 60)\n"
         "import time; time.sleep(0.2); print('alive')"
     )
     root = Path(__file__).resolve().parents[2]
@@ -83,7 +89,7 @@ def test_a_process_with_jittor_survives_stopped_and_killed_workers(tmp_path):
 
 def test_no_interpreter(tmp_path):
     with pytest.raises(WorkerLost, match=r"/no/python: No such file"):
-        Worker(["/no/python"], tmp_path / "log", {})
+        Worker("/no/python", "worker.py", tmp_path / "log", {})
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -100,7 +106,7 @@ def test_a_killed_benchmark_leaves_no_worker(tmp_path):
     """The worker is stopped when its parent dies by SIGKILL, so that it cannot see the end of its input."""
     parent = (
         "import sys, time; from pathlib import Path; from jvan.benchmarking.process import Worker\n"
-        f"w = Worker([sys.executable, '-c', {ECHO!r}], Path({str(tmp_path / 'log')!r}), {{}}); w.ask({{}}, 60)\n"
+        f"w = Worker(sys.executable, {script(ECHO, tmp_path)!r}, Path({str(tmp_path / 'log')!r}), {{}}); w.ask({{}}, 60)\n"
         "print(w.process.pid, flush=True); time.sleep(60)"
     )
     root = Path(__file__).resolve().parents[2]

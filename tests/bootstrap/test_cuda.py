@@ -174,6 +174,15 @@ def test_what_cannot_work_is_switched_off_in_one_line(home, gpu, version, lacks,
     assert not list(home.glob(".cache/jittor/jvan/cuda*"))
 
 
+def test_a_toolkit_whose_name_a_shell_would_run_is_passed_over(home, gpu):
+    found = [
+        find.Toolkit(str(fake_toolkit(home / name)), str(home / name), (12, 4))
+        for name in ("cu$(reboot)da", "a b;c'd&e")
+    ]
+    best, faults = _boot_cuda.best(found, (12, 8), [90])
+    assert best == found[1] and "a shell would not take literally" in faults[0][0]
+
+
 def test_whole_toolkit_behind_a_broken_one_is_taken(home, gpu):
     put_on_path(fake_toolkit(home / "compiler-only", "12.8", ("libcudart", "libcublas")), fake_toolkit(home / "cuda"))
     find.USUAL = (str(home / "cuda" / "bin" / "nvcc"),)

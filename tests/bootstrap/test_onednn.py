@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from jvan import _boot_common, _boot_onednn, _boot_python
+from jvan import _boot_cache, _boot_common, _boot_onednn
 from jvan._boot_common import BROKEN, MENDED, OK, SLOW
 
 from .machines import PLACE, ROOT, bare_path, elf, fake_wheel, write
@@ -155,7 +155,7 @@ def test_unwritable_cache_is_told_and_raises_nothing(home, wheel):
     write(home / ".cache", "a file where a folder should be")
     finding = _boot_onednn.check_onednn()
     assert finding.status == BROKEN and str(home) in finding.what and "HOME" in finding.fix
-    assert _boot_python.check_cache().status == BROKEN
+    assert _boot_cache.check_cache().status == BROKEN
 
 
 @linux

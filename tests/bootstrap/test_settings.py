@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from jvan import _boot_common, _boot_cuda, _boot_python, _bootstrap
+from jvan import _boot_cache, _boot_common, _boot_cuda, _boot_python, _bootstrap
 from jvan._boot_common import BROKEN, OK
 
 from .machines import fake_toolkit, python, write
@@ -43,7 +43,7 @@ def test_home_is_read_as_jittor_reads_it(home, tmp_path, config, variable):
 def test_damaged_config_is_told_and_stops_nothing(home, text):
     path = write(home / ".cache" / "jittor" / "config.json", text)
     assert _boot_common.jittor_cache() == str(home / ".cache" / "jittor")
-    finding = _boot_python.check_cache()
+    finding = _boot_cache.check_cache()
     assert finding.status == BROKEN and str(path) in finding.what and finding.fix == f"rm {path}"
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jvan import gpu_check
+from jvan import children, gpu_check
 from jvan.benchmarking.gpu_training import resumed
 
 
@@ -30,7 +30,7 @@ def test_steps_without_their_data_are_left_out(tmp_path, capsys):
 
 
 def test_a_step_that_fails_does_not_end_the_run(out, capfd, monkeypatch):
-    monkeypatch.setattr(gpu_check.subprocess, "run", fails_once(gpu_check.subprocess.run))
+    monkeypatch.setattr(children, "run_python", fails_once(children.run_python))
     assert gpu_check.main(["--dry-run", "--limit", "900", "--out", str(out), "--steps", "kernels", "environment"]) == 1
     printed = capfd.readouterr().out
     assert "kernels: stopped after 900 s" in printed and "environment: ok" in printed
@@ -49,11 +49,11 @@ def test_a_step_that_was_not_finished_finds_what_it_had(tmp_path, monkeypatch, f
     file, seen = tmp_path / "speed.json", []
     file.write_text(json.dumps(found))
 
-    def run(command, **options):
+    def run(*command, **options):
         seen.append(gpu_check._read(file))
-        return gpu_check.subprocess.CompletedProcess(command, 1)
+        return children.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    monkeypatch.setattr(children, "run_python", run)
     assert gpu_check.main(["--dry-run", "--out", str(tmp_path), "--steps", "speed"]) == 1
     assert seen == [{**found, "earlier": True} if kept else {}]
 
@@ -79,9 +79,9 @@ def test_a_step_is_judged_by_what_it_found(tmp_path, status, found, said):
 
 
 def fails_once(run):
-    def replaced(command, **options):
+    def replaced(*command, **options):
         if "kernels" in command:
-            raise gpu_check.subprocess.TimeoutExpired(command, options["timeout"])
-        return run(command, **options)
+            raise children.TimeoutExpired(command, options["timeout"])
+        return run(*command, **options)
 
     return replaced

@@ -225,7 +225,7 @@ def test_a_forgotten_loader_ends_its_workers():
 
 
 def test_a_worker_that_cannot_be_started(monkeypatch):
-    monkeypatch.setattr(pool.sys, "executable", "/nonexistent/python")
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(TrainingError, match="cannot start a loader's worker"):
         list(Loader(in_memory(40), AUGMENT, 0, 8, workers=2).epoch(0))
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import subprocess
 from pathlib import Path
 
 import numpy as np
 
+from ... import children
 from ...errors import JvanError
 from .arrays import ARRAY_TYPES
 from .operators import OPERATORS, types_of
@@ -41,7 +41,7 @@ def build(folder, compiler="g++") -> Path:
     part = library.with_suffix(".part")
     source.write_text(text, encoding="utf-8")
     command = [compiler, "-O1", "-std=c++14", "-w", "-fPIC", "-shared", str(source), "-o", str(part)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = children.run_tool(command, capture_output=True, text=True)
     if done.returncode:
         raise JvanError(f"{compiler} cannot compile the CUDA kernels for the host: {done.stderr.strip()[:2000]}")
     part.replace(library)
