@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import sys
 
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from ._say import tell
 from .cuda import driver, find, parts
 from .errors import JvanError
 
@@ -123,7 +123,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
-                print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)
+                tell(LINE.format(toolkit=toolkit.name))
                 assemble(folder, toolkit, archs, whole)
     return folder
 

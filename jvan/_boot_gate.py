@@ -19,6 +19,7 @@ from ._boot_python import (
     check_python_config,
     hide_unfit_cupy,
 )
+from ._say import tell
 from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
@@ -102,8 +103,7 @@ def _announce_compilation() -> None:
     if compiled and "JVAN_RESTARTED" not in os.environ:  # after a rebuilt part the core follows
         return
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
-        line = "jvan: compiling Jittor's core for this machine, once: about two minutes"
-        print(line, file=sys.stderr, flush=True)
+        tell("jvan: compiling Jittor's core for this machine, once: about two minutes")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._say import bar, tell
 from ..errors import DownloadError
 from ._http import Broken, Reply, Unusable, open_url, to_int
 
@@ -59,7 +60,7 @@ def forget(part: Path) -> None:
 
 
 def say(line: str) -> None:
-    print(f"jvan: {line}", file=sys.stderr, flush=True)
+    tell(f"jvan: {line}")
 
 
 def _attempt(url: str, part: Path, wanted: Wanted) -> str | None:
@@ -182,11 +183,7 @@ def _progress(part: Path, start: int, total: int | None):
     if not sys.stderr.isatty():
         size = "size unknown" if total is None else _megabytes(total)
         say(f"downloading {name} ({size}{f', from {_megabytes(start)} on' if start else ''})")
-    from tqdm import tqdm
-
-    return tqdm(
-        desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
-    )
+    return bar(unit="B", unit_scale=True, name=name, total=total, done=start)
 
 
 def _size(path: Path) -> int:

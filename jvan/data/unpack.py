@@ -8,9 +8,9 @@ import gzip
 import hashlib
 import lzma
 import os
-import sys
 import zlib
 
+from .._say import tell
 from ..checkpoints.weights_cache import cache_dir
 from ..errors import DataError
 
@@ -67,7 +67,7 @@ def _cached(path: str, opener) -> str:
 
 
 def _unpack(path: str, opener, target: str) -> None:
-    print(f"unpacking {path} to {target}, once", file=sys.stderr)
+    tell(f"unpacking {path} to {target}, once")
     part, limit = f"{target}.{os.getpid()}.part", max(FREE_RATIO, MAX_RATIO * os.path.getsize(path))
     try:
         with opener(path, "rb") as source, open(part, "wb") as out:
