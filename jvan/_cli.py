@@ -99,6 +99,8 @@ def _open_closed_streams() -> None:
 def _restart(main, argv, error) -> None:
     """Run the command once more in place of this process: what Jittor rebuilt is only used by a new one."""
     tell(f"jvan {_name(main)}: {one_line(error)}")
+    with contextlib.suppress(OSError, ValueError):  # `jvan` around `jvan predict` may keep what C++ writes aside
+        os.dup2(sys.stderr.fileno(), 2)
     if RESTARTED not in os.environ:
         os.environ[RESTARTED] = "1"
         os.execv(sys.executable, [sys.executable, "-m", f"jvan.{_module(main)}", *argv])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -30,8 +31,7 @@ def show_json(document, indent: int | None = None) -> None:
 
 def show_ascii(text: str, at_once: bool = False) -> None:
     """Print JSON text as it is; an interruption waits until all of it is handed over."""
-    with whole, _bars_aside(sys.stdout):
-        print(text, end="", flush=at_once)
+    _write(sys.stdout, text, at_once)
 
 
 def warn(message: str, stacklevel: int = 1) -> None:
@@ -50,9 +50,19 @@ def bar(iterable=None, *, unit: str, total: int | None = None, done: int = 0, na
 
 
 def _print(stream, lines) -> None:
-    text = "".join(f"{printable(line, LONGEST)}\n" for line in lines)
+    _write(stream, "".join(f"{printable(line, LONGEST)}\n" for line in lines), at_once=True)
+
+
+def _write(stream, text: str, at_once: bool) -> None:
     with whole, _bars_aside(stream):
-        print(text, end="", file=stream, flush=True)
+        raw = getattr(stream, "buffer", None)
+        if not isinstance(raw, io.RawIOBase):
+            print(text, end="", file=stream, flush=at_once)
+            return
+        stream.flush()
+        data = memoryview(text.encode(stream.encoding, stream.errors))
+        while data:  # with PYTHONUNBUFFERED Python forgets what a write that a signal interrupts has left
+            data = data[raw.write(data) or 0 :]
 
 
 def _bars_aside(stream):
