@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from ._cli import command
+from ._say import show, tell
 
 COMMANDS = {
     "predict": "classify pictures",
@@ -28,14 +29,19 @@ def main(argv: list[str] | None = None) -> int:
     if argv and argv[0] == "--version":
         from jvan import __version__
 
-        print(f"jvan {__version__}")
+        show(f"jvan {__version__}")
         return 0
-    out = sys.stdout if argv in (["-h"], ["--help"]) else sys.stderr
-    if out is sys.stderr and argv:
-        print(f"jvan: unknown command {argv[0]!r}\n", file=out)
-    rows = "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items())
-    print(f"usage: jvan COMMAND [options]\n\n{rows}\n\njvan COMMAND --help shows a command's options.", file=out)
-    return 0 if out is sys.stdout else 2
+    asked = argv in (["-h"], ["--help"])
+    if argv and not asked:
+        tell(f"jvan: unknown command {argv[0]!r}", "")
+    (show if asked else tell)(
+        "usage: jvan COMMAND [options]",
+        "",
+        *(f"  {name:9} {what}" for name, what in COMMANDS.items()),
+        "",
+        "jvan COMMAND --help shows a command's options.",
+    )
+    return 0 if asked else 2
 
 
 if __name__ == "__main__":

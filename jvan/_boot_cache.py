@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
-import warnings
 
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, config_error, jittor_cache, user_cache
+from ._say import tell, warn
 
 TRUST = "JVAN_TRUST_CACHE"
 NAME = "rights"
@@ -183,11 +182,11 @@ def _take_away(folder: str, rights: int, why: str) -> Finding:
     if os.stat(folder).st_mode & rights:
         what = f"{why}, and this file system lets nobody take that right away; Jittor runs what it finds there"
         fix = f"set HOME to another disk, or {TRUST}=1 if you trust everybody here"
-        warnings.warn(f"{what}; to mend it: {fix}", stacklevel=2)
+        warn(f"{what}; to mend it: {fix}", stacklevel=2)
         return Finding(NAME, SLOW, what, fix)
     letters = "rwx" if rights == 0o007 else "w"
     line = f"{why}, and Jittor runs what it finds there; jvan has just run chmod o-{letters} {folder}"
-    print(f"jvan: {line}", file=sys.stderr, flush=True)
+    tell(f"jvan: {line}")
     return Finding(NAME, MENDED, line)
 
 

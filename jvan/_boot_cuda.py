@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import sys
 
 from ._boot_cache import make
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
 from ._boot_shell import QUOTED
+from ._say import tell
 from .cuda import driver, find, parts
 from .errors import JvanError
 
@@ -127,7 +127,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
         make(os.path.dirname(folder))
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
-                print(LINE.format(toolkit=toolkit.name), file=sys.stderr, flush=True)
+                tell(LINE.format(toolkit=toolkit.name))
                 assemble(folder, toolkit, archs, whole)
     return folder
 

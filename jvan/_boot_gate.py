@@ -7,6 +7,7 @@ import glob
 import os
 import sys
 
+from . import _stop
 from ._boot_cache import check_cache, check_rights
 from ._boot_common import BROKEN
 from ._boot_cuda import check_cuda
@@ -20,6 +21,7 @@ from ._boot_python import (
     hide_unfit_cupy,
 )
 from ._boot_shell import QUOTED, check_paths, refused
+from ._say import tell
 from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
@@ -43,17 +45,24 @@ class Gate:
         self.inside = False
 
     def find_spec(self, name, path=None, target=None):
+        if name == "jit_utils_core":
+            return self._found(name, path, target, CoreLoader)
         if name not in ("jittor", "jittor_utils") or self.inside:
             return None
+        spec = self._found(name, path, target, lambda loader: Loader(self, loader))
+        if spec is None and name == "jittor":
+            raise JittorUnavailable("Jittor is not installed; to mend it: pip install jittor==1.3.11.0")
+        return spec
+
+    def _found(self, name, path, target, wrapped):
+        """The others' spec, its loader wrapped."""
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find and find(name, path, target)
             if spec:
                 if spec.loader is not None:
-                    spec.loader = Loader(self, spec.loader)
+                    spec.loader = wrapped(spec.loader)
                 return spec
-        if name == "jittor":
-            raise JittorUnavailable("Jittor is not installed; to mend it: pip install jittor==1.3.11.0")
         return None
 
     def check(self) -> None:
@@ -92,8 +101,25 @@ class Loader:
                 self.loader.exec_module(module)
         finally:
             self.gate.inside = False
+        _stop.end_if_met()
         if module.__name__ == "jittor":
             self.gate.leave()
+
+
+class CoreLoader:
+    """Of Jittor's C++ that, when it is loaded, makes Ctrl-C end the process at once: a command goes on to end in order."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def create_module(self, spec):
+        try:
+            return self.loader.create_module(spec)
+        finally:
+            _stop.listen_again()
 
 
 def _demand(finding) -> None:
@@ -111,8 +137,7 @@ def _announce_compilation() -> None:
     if compiled and "JVAN_RESTARTED" not in os.environ:  # after a rebuilt part the core follows
         return
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
-        line = "jvan: compiling Jittor's core for this machine, once: about two minutes"
-        print(line, file=sys.stderr, flush=True)
+        tell("jvan: compiling Jittor's core for this machine, once: about two minutes")
 
 
 @contextlib.contextmanager

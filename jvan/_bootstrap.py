@@ -8,13 +8,13 @@ gate (`_boot_gate`) when Jittor is imported: everything that needs no Jittor goe
 from __future__ import annotations
 
 import sys
-import warnings
 
 from . import _boot_gate
 from ._boot_common import MENDED, OK, Finding, choose
 from ._boot_cuda import check_cuda
 from ._boot_onednn import check_onednn
 from ._boot_python import check_python_config
+from ._say import warn
 
 _findings: list[Finding] | None = None
 
@@ -31,10 +31,12 @@ def prepare() -> list[Finding]:
     _findings = [check() for check in (check_torch, check_python_config, check_cuda, check_onednn)]
     for finding in _findings:
         if finding.aloud:
-            warnings.warn(f"{finding.name}: {finding.what}; to mend it: {finding.fix}", stacklevel=3)
+            warn(f"{finding.name}: {finding.what}; to mend it: {finding.fix}", stacklevel=3)
     if late:
-        message = f"{late[0]} was imported before jvan, too late for what jvan prepares: put `import jvan` first"
-        warnings.warn(message, stacklevel=3)
+        warn(
+            f"{late[0]} was imported before jvan, too late for what jvan prepares: put `import jvan` first",
+            stacklevel=3,
+        )
     else:
         _boot_gate.install()
     return _findings

@@ -6,21 +6,26 @@ import argparse
 import contextlib
 import functools
 import os
+import re
 import signal
 import sys
 import tempfile
 
+from ._say import tell
+from ._stop import stops_in_order
+from ._text import printable
 from .errors import JittorRebuilt, JvanError
 
 QUIET = "log_silent"  # Jittor's own switch
 RESTARTED = "JVAN_RESTARTED"
 PATIENCE = 30  # seconds
+MORE_MEMORY = "close other programs, raise this process's limit (ulimit -v, its container's), or give it less at a time"
 
 
 def command(main):
-    """Wrap `main(argv) -> int | None`: a failed job is one line on stderr and status 1, Ctrl-C is 130.
+    """Wrap `main(argv) -> int | None`: a failed job is one line on stderr and status 1, Ctrl-C is 130, SIGTERM 143.
 
-    Bad usage ends in argparse with status 2 by itself. Jittor's own log is silenced unless the user
+    Bad usage ends in argparse with status 2. Jittor's own log is silenced unless the user
     asked for it with `log_silent=0`.
     """
 
@@ -28,26 +33,31 @@ def command(main):
     def guarded(argv=None) -> int:
         os.environ.setdefault(QUIET, "1")
         _open_closed_streams()
+        who = f"jvan {_name(main)}"
         try:
-            with _native_stderr_aside():
+            with stops_in_order(), _native_stderr_aside():
                 status = main(argv) or 0
-            sys.stdout.flush()
+                sys.stdout.flush()
             return status
         except BrokenPipeError:  # `jvan … | head`: the reader has gone, which is no error of ours
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except KeyboardInterrupt:
-            print(f"jvan {_name(main)}: interrupted", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as stop:
+            number = getattr(stop, "number", signal.SIGINT)
+            tell(f"{who}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
+            return 128 + number
         except JittorRebuilt as error:
             _restart(main, sys.argv[1:] if argv is None else argv, error)
             return 1
-        except (JvanError, OSError) as error:
+        except (JvanError, OSError, MemoryError) as error:
+            _let_go(error)
             if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
-                print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
+                tell(f"{who}: {one_line(error)}")
             _end_for_all()
             return 1
         except Exception:
+            if sys.excepthook is sys.__excepthook__:
+                sys.excepthook = _show_traceback
             _end_for_all()
             raise
         finally:
@@ -88,7 +98,9 @@ def _open_closed_streams() -> None:
 
 def _restart(main, argv, error) -> None:
     """Run the command once more in place of this process: what Jittor rebuilt is only used by a new one."""
-    print(f"jvan {_name(main)}: {one_line(error)}", file=sys.stderr, flush=True)
+    tell(f"jvan {_name(main)}: {one_line(error)}")
+    with contextlib.suppress(OSError, ValueError):  # `jvan` around `jvan predict` may keep what C++ writes aside
+        os.dup2(sys.stderr.fileno(), 2)
     if RESTARTED not in os.environ:
         os.environ[RESTARTED] = "1"
         from .children import become_python  # 8 ms, and only here
@@ -106,28 +118,59 @@ def _native_stderr_aside():
     if os.environ[QUIET] != "1" or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
         yield  # somebody else, such as a test, holds the stream
         return
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as aside, open(terminal, "w", buffering=1, encoding=sys.stderr.encoding) as python:
+    terminal, how = os.dup(2), {"encoding": sys.stderr.encoding, "errors": "backslashreplace"}
+    with tempfile.TemporaryFile() as aside, open(terminal, "w", buffering=1, **how) as python:
         sys.stderr = python
         os.dup2(aside.fileno(), 2)
         try:
             yield
-        except (JvanError, OSError, KeyboardInterrupt, SystemExit):
+        except (JvanError, OSError, MemoryError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             aside.seek(max(0, aside.tell() - 4000))
-            python.write(aside.read().decode("utf-8", "replace"))
+            tell(*_plain_lines(aside.read().decode("utf-8", "replace")))
             raise
         finally:
             os.dup2(terminal, 2)
             sys.stderr = sys.__stderr__
 
 
+def _plain_lines(text: str) -> list[str]:
+    """What Jittor and compilers wrote, without their colours; they end lines that are to be overwritten with "\\r"."""
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*m", "", text).strip())
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the job had in memory, which the frames still hold: printing needs a little."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # a frame that still runs
+            trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
+def _show_traceback(kind, error, trace) -> None:
+    """`sys.excepthook` for what nobody foresaw: its message may hold words from a file."""
+    import traceback
+
+    tell(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without line breaks; OSError as `path: reason`."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error) if isinstance(error, JvanError) else " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f' ({text})' if text else ''}; {MORE_MEMORY}"
+    return text or type(error).__name__
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose complaint is one printable line: a pattern may have put a file's name among the options."""
+
+    def error(self, message: str):
+        super().error(printable(message))
 
 
 def positive(text: str) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
 import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from ._cli import command
+from ._say import show, show_json, tell
 from .benchmarking.arguments import contradiction
 from .benchmarking.arguments import parser as _parser
 from .benchmarking.cuda_engines import chosen_on_cuda
@@ -22,7 +21,7 @@ from .variants import VARIANTS, describe, variant_config
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Measure every case and print the report; 130 where Ctrl-C cut it short, with what was measured until then."""
+    """Measure every case and print the report, cut short by Ctrl-C (130) or SIGTERM (143) what was measured until then."""
     parser = _parser()
     options = parser.parse_args(argv)
     if options.device == "auto":
@@ -35,14 +34,15 @@ def main(argv: list[str] | None = None) -> int:
 
     if options.plot:
         check_plot(options.plot)
-    document = _benchmark(options)
+    document, signalled = _benchmark(options)
     _print(document, options.json)
     if options.plot:
         plot(document, options.plot)
-    return 130 if document["interrupted"] else _status(document)
+    return 128 + signalled if signalled else _status(document)
 
 
-def _benchmark(options) -> dict:
+def _benchmark(options) -> tuple[dict, int]:
+    """What was measured, and the signal that cut it short or 0."""
     from .benchmarking.cases import cases
     from .benchmarking.machine import describe_gpus, describe_machine
     from .benchmarking.report import document
@@ -53,19 +53,18 @@ def _benchmark(options) -> dict:
         machine.update(describe_gpus())
     networks, settings = _networks(options), _settings(options)
     choose = chosen_on_cuda if options.device == "cuda" else chosen
-    results, interrupted = [], False
+    results, signalled = [], 0
     folder = Path(tempfile.mkdtemp(prefix="jvan-benchmark-"))
     try:
-        with _interruptible():
-            for case in cases(list(networks), options.size, options.batch_size, options.mode):
-                results.append(begin(case, choose(case.mode, options.dtype, options.against), settings))
-                run(results[-1], networks[case.config](), settings, folder, _teller(case.title))
-    except KeyboardInterrupt:
-        interrupted = True
+        for case in cases(list(networks), options.size, options.batch_size, options.mode):
+            results.append(begin(case, choose(case.mode, options.dtype, options.against), settings))
+            run(results[-1], networks[case.config](), settings, folder, _teller(case.title))
+    except KeyboardInterrupt as stop:
+        signalled = getattr(stop, "number", signal.SIGINT)
         _tell("interrupted; what follows was measured until then")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return document(results, machine, settings, interrupted)
+    return document(results, machine, settings, bool(signalled)), signalled
 
 
 def _networks(options) -> dict:
@@ -104,23 +103,13 @@ def _settings(options):
     )
 
 
-@contextmanager
-def _interruptible():
-    """SIGTERM inside is what Ctrl-C is, so that the workers and the temporary folder go in both cases."""
-    # Ctrl-C too: Jittor, where this process has imported it, would end the process at once.
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
-
-
 def _print(document: dict, as_json: bool) -> None:
-    from .benchmarking.report import text
+    from .benchmarking.report import lines
 
-    print(json.dumps(document, indent=1) if as_json else text(document), flush=True)
+    if as_json:
+        show_json(document, indent=1)
+    else:
+        show(*lines(document))
 
 
 def _status(document: dict) -> int:
@@ -135,7 +124,7 @@ def _teller(title: str):
 
 
 def _tell(line: str) -> None:
-    print(f"jvan benchmark: {line}", file=sys.stderr, flush=True)
+    tell(f"jvan benchmark: {line}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from ._cli import command
+from ._cli import Parser, command
+from ._say import bar, show, show_json
 from ._text import printable
 from .variants import VARIANTS
 
@@ -56,12 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         )
     written = save_state(state, options.dst, to_origin=options.to_origin, force=options.force)
     summary = _summary(state, written, options.to_origin)
-    print(json.dumps(summary, ensure_ascii=False) if options.json else _as_text(summary))
+    if options.json:
+        show_json(summary)
+    else:
+        show(*_lines(summary))
     return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="jvan convert",
         description="Turn a checkpoint of VAN into another format, or give it another project's names.",
         epilog=_EPILOG,
@@ -128,9 +132,7 @@ def _inside(folder: Path) -> set[Path]:
 
 
 def _progress(names):
-    from tqdm import tqdm
-
-    return tqdm(names, unit=" tensors", leave=False, disable=not sys.stderr.isatty())
+    return bar(names, unit=" tensors")
 
 
 def _summary(state, written, to_origin: str) -> dict:
@@ -154,7 +156,7 @@ def _summary(state, written, to_origin: str) -> dict:
     }
 
 
-def _as_text(summary: dict) -> str:
+def _lines(summary: dict) -> list[str]:
     config, picture = summary["config"], summary["preprocessing"]
     classes = f"{config['num_classes']} classes" if config["num_classes"] else "no head"
     rows = [
@@ -177,7 +179,7 @@ def _as_text(summary: dict) -> str:
     ]
     if summary["metadata_file"]:
         rows.append(("", f"{summary['metadata_file']}: its metadata; keep the two together"))
-    return "\n".join(f"{name:9} {printable(text, 500)}" for name, text in rows)
+    return [f"{name:9} {printable(text, 500)}" for name, text in rows]
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
 
-from ._cli import command
+from ._cli import Parser, command
+from ._say import show, show_json, tell
 
 EPILOG = """\
 `import jvan` does this by itself. The command is for what imports Jittor without jvan, and for images that are built
@@ -22,8 +22,8 @@ among Python's packages. Nothing is downloaded. docs/gpu.md says what is in the 
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="jvan cuda-home",
         description="Print the variables that make Jittor run with this machine's CUDA; assemble what it lacks.",
         epilog=EPILOG,
@@ -65,13 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     without = parts.unused(toolkit, whole=bool(why))
     if options.json:
         document = {"home": home, "toolkit": toolkit._asdict(), "archs": archs, "why": why, "without": without}
-        print(json.dumps({**document, "variables": variables}, indent=2))
+        show_json({**document, "variables": variables}, indent=2)
         return 0
     _tell(f"{toolkit.name} " + (f"as {home}, since {', '.join(why)}" if why else "suits Jittor as it is"))
     if without:
         _tell(f"without {', '.join(without)}: Jittor's own convolutions are slow")
-    for name, value in variables.items():
-        print(f"export {name}={shlex.quote(value)}")
+    show(*(f"export {name}={_quoted(value)}" for name, value in variables.items()))
     return 0
 
 
@@ -114,8 +113,15 @@ def _other_variables() -> dict[str, str]:
     return {name: value for name, value in chosen().items() if name != "nvcc_path"}
 
 
+def _quoted(value: str) -> str:
+    """For a shell; what a terminal does not show is spelled out for `printf`, since lines are made printable."""
+    if value.isprintable():
+        return shlex.quote(value)
+    return "\"$(printf '{}')\"".format("".join(f"\\{byte:03o}" for byte in os.fsencode(value)))
+
+
 def _tell(message: str) -> None:
-    print(f"jvan cuda-home: {message}", file=sys.stderr, flush=True)
+    tell(f"jvan cuda-home: {message}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import sys
 
 import jittor as jt
 
+from ._say import tell
 from .errors import JvanError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -25,7 +25,7 @@ def use_device(name: str = "auto") -> str:
     if name == "cuda" and fault:
         raise JvanError(f"{fault}; use --device cpu, or {REASON}")
     if name == "auto" and fault and jt.has_cuda:
-        print(f"jvan: {fault}; computing on the CPU ({REASON})", file=sys.stderr, flush=True)
+        tell(f"jvan: {fault}; computing on the CPU ({REASON})")
     jt.flags.use_cuda = int(name != "cpu" and not fault)
     return "cuda" if jt.flags.use_cuda else "cpu"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -17,7 +16,8 @@ from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
 from ._boot_cuda import check_cuda, check_gpus
 from ._boot_gate import FATAL
 from ._boot_python import check_jittor
-from ._cli import command
+from ._cli import Parser, command
+from ._say import show, show_json, tell
 
 NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB
 # run by a child: an import that goes wrong can end the process, and two of them cannot be tried in one
@@ -39,8 +39,8 @@ print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), fault=cuda_fault(),
 DESCRIPTION = "Say what this machine has, what was mended, what is still wrong and the command that mends it."
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="jvan doctor", description=DESCRIPTION)
+def parser() -> Parser:
+    parser = Parser(prog="jvan doctor", description=DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     parser.add_argument(
         "--timeout", type=float, default=1800, metavar="S", help="seconds that Jittor may take to start (default: 1800)"
@@ -56,10 +56,9 @@ def main(argv=None) -> int:
     starts = all(finding.status != BROKEN for finding in findings)
     if args.json:
         rows = [{key: value for key, value in row._asdict().items() if key != "aloud"} for row in findings]
-        print(json.dumps({"starts": starts, "findings": rows}, indent=2, ensure_ascii=False))
+        show_json({"starts": starts, "findings": rows}, indent=2)
     else:
-        print(table(findings))
-        print("\nJittor starts." if starts else "\nJittor cannot start.")
+        show(*table(findings), "", "Jittor starts." if starts else "Jittor cannot start.")
     return 0 if starts else 1
 
 
@@ -170,7 +169,7 @@ def run_child(code: str, timeout: float) -> tuple[int | None, str, str]:
             for line in child.stderr:
                 lines.append(line)
                 if line.startswith("jvan: "):
-                    print(line, end="", file=sys.stderr, flush=True)
+                    tell(line.rstrip("\n"))
             status = child.wait()
         finally:
             timer.cancel()
@@ -201,13 +200,13 @@ def _hint(errors: str) -> str:
     return f"rm -r {jittor_cache()}/jt* makes Jittor compile anew; log_v=1 python -c 'import jvan, jittor' shows all it does"
 
 
-def table(findings: list[Finding]) -> str:
+def table(findings: list[Finding]) -> list[str]:
     lines = []
     for finding in findings:
         lines.append(f"{finding.status:7} {finding.name:14} {finding.what}")
         if finding.fix:
             lines.append(f"{'':22} to mend it: {finding.fix}")
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

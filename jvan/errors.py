@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from ._text import printable
+
 
 class JvanError(Exception):
     """A job failed; the message is one line that names what was found, what was wanted and the fix.
 
+    As text it is fit for a terminal, whatever names it quotes; `plain` has the names as they are.
     `common` once `in_all` was called: all of several processes raise it at the same place, and the first alone prints it.
     """
 
     common = False
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+    @property
+    def plain(self) -> str:
+        """The message as it was given, for programs."""
+        return super().__str__()
 
     def in_all(self):
         """This error, as one of all processes."""

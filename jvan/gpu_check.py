@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from . import children
-from ._cli import command
+from ._cli import Parser, command
+from ._say import show
 from .benchmarking import gpu_summary, gpu_wheels
 from .benchmarking.gpu_environment import before_jittor
 
@@ -37,8 +38,8 @@ environment jittor kernels parity, then bandwidth and speed, then speed-training
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m jvan.gpu_check",
         description="Check jvan's CUDA kernels, and measure them and the networks.",
         epilog=EPILOG,
@@ -79,13 +80,13 @@ def main(argv: list[str] | None = None) -> int:
         summary = gpu_summary.write(options.out, results)
         if options.pack:
             gpu_summary.pack(options.out, options.pack)
-    print("\n".join(gpu_summary.lines(summary, results)))
+    show(*gpu_summary.lines(summary, results))
     return int(not all(result.startswith(("ok", "left out")) for result in results.values()))
 
 
 def _in_process(step, options, site) -> str:
     """Run one step in a child; "ok" or what went wrong."""
-    print(f"== {step}", flush=True)
+    show(f"== {step}")
     start, text, log = time.monotonic(), options.out / f"{step}.txt", options.out / f"{step}.log"
     _set_aside(options.out / f"{step}.json", options.dry_run)
     arguments = ["--child", step, "--out", str(options.out), "--limit", str(options.limit)]
@@ -99,10 +100,10 @@ def _in_process(step, options, site) -> str:
             status = child.returncode
         except children.TimeoutExpired:
             status = None
-    print(text.read_text(encoding="utf-8", errors="replace"), end="")
+    show(*text.read_text(encoding="utf-8", errors="replace").splitlines())
     if status != 0:
-        print(log.read_text(encoding="utf-8", errors="replace")[-3000:])
-    print(f"-- {step}: {time.monotonic() - start:.0f} s", flush=True)
+        show(*log.read_text(encoding="utf-8", errors="replace")[-3000:].splitlines())
+    show(f"-- {step}: {time.monotonic() - start:.0f} s")
     result = _judged(status, options.out / f"{step}.json", options.limit, log)
     return result if result.startswith("ok") else result + _no_gpu(options.out / "environment.json")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from ._cli import command
+from ._cli import Parser, command
+from ._say import show, show_json
 from ._text import printable
 from .errors import CheckpointError
 
@@ -21,8 +21,10 @@ def main(argv=None) -> int:
     from .checkpoints.catalogue import resolve_weights
 
     report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema)
-    print(json.dumps(report, indent=1) if args.json else "\n".join(_lines(report)))
-    sys.stdout.flush()
+    if args.json:
+        show_json(report, indent=1)
+    else:
+        show(*_lines(report))
     if report["refused"]:
         names = ", ".join(_plain(name) for name in report["refused"][:8])
         more = f" and {len(report['refused']) - 8} more" if len(report["refused"]) > 8 else ""
@@ -32,10 +34,8 @@ def main(argv=None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="jvan inspect", description="Show what a checkpoint holds; nothing of it is run or believed."
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="jvan inspect", description="Show what a checkpoint holds; nothing of it is run or believed.")
     parser.add_argument(
         "file",
         metavar="FILE",
@@ -106,7 +106,7 @@ def _entries(tree) -> dict[str, str]:
 
 
 def _lines(report: dict) -> list[str]:
-    """The report for people; every word from the file is made printable."""
+    """The report for people; every word from the file is cut to a length that a terminal bears."""
     lines = []
     for file in report["files"]:
         lines += [f"{_plain(file['path'])}: {report['format']}, {file['bytes']:,} bytes", f"sha256 {file['sha256']}"]

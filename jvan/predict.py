@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import warnings
+from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
-from ._cli import add_device, add_dtype, command, positive
-from ._text import printable
+from ._cli import Parser, add_device, add_dtype, command, positive
+from ._say import bar, show, show_ascii, tell
+from ._stop import whole
+from .errors import JittorRebuilt
 from .variants import list_models
 
 EPILOG = """\
@@ -20,16 +22,18 @@ is dropped, and animations give their first frame. A picture that cannot be read
 (and has an "error" in --json), the others go on, and the exit status is 1.
 
 --labels: one name a line, a JSON list, or a JSON object {index: name}; each name may follow a WordNet id.
---json: one list of {"file", "predictions": [{"index", "label", "probability", "wnid"?}], "error"?}.
+--json: one list of {"file", "predictions": [{"index", "label", "probability", "wnid"?}], "error"?}. It is whole, with
+what was read until then, also where the job fails, runs out of memory, or is ended by Ctrl-C or SIGTERM; only a kill
+(SIGKILL) cuts it off. --json-lines prints each of these objects as a line at once, and outlasts that, too.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="jvan predict",
         description="Classify pictures. Without --weights and --arch the bundled network is used: CIFAR-10's ten classes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", metavar="IMAGE|FOLDER|PATTERN|-", nargs="+", help="what to classify")
     parser.add_argument("--weights", metavar="W", help="a weights file, or a name such as van_b0.in1k to download")
@@ -42,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
-    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    form.add_argument("--json-lines", action="store_true", help="print a JSON object a line instead, each at once")
     add_device(parser)
     add_dtype(parser)
     return parser
@@ -52,7 +58,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print the likeliest classes of each picture; 1 if one could not be read or none was found."""
     options = _parser().parse_args(argv)
+    printer = _Json() if options.json else _JsonLines() if options.json_lines else _Table()
+    with (
+        printer,
+        printer,
+    ):  # twice: a signal may come in the moment before the first end is reached, but no other after it
+        return _classify(options, printer)
+
+
+def _classify(options, printer) -> int:
     from .inference.find import find_pictures
+
+    predictor = _predictor(options)
+    found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))
+    if sys.stderr.isatty() and "-" not in options.images:
+        found = list(found)  # names only, so that the bar knows where it ends
+    return _print_all(_results(predictor, found, options.topk), found, printer)
+
+
+def _predictor(options):
     from .inference.predictor import Predictor
 
     with warnings.catch_warnings(record=True) as caught:
@@ -65,10 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         _tell(line)
     for warning in caught:
         _tell(f"warning: {warning.message}")
-    found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))
-    if sys.stderr.isatty() and "-" not in options.images:
-        found = list(found)  # names only, so that the bar knows where it ends
-    return _print_all(_results(predictor, found, options.topk), found, _Json() if options.json else _Table())
+    return predictor
 
 
 def _results(predictor, found, topk):
@@ -87,24 +108,16 @@ def _results(predictor, found, topk):
 
 
 def _print_all(results, found, printer) -> int:
-    """Print every result as it comes, and end the JSON list whatever happens; the exit status."""
-    from tqdm import tqdm
-
+    """Print every result as it comes; the exit status."""
     good = bad = 0
-    total = len(found) if isinstance(found, list) else None
-    with tqdm(total=total, unit="picture", file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
-        printer.begin()
-        try:
-            for file, result in results:
-                failed = isinstance(result, Exception)
-                with tqdm.external_write_mode(file=sys.stdout):
-                    printer.show(file, result)
-                    if failed:
-                        _tell(str(result))
-                good, bad = good + (not failed), bad + failed
-                bar.update()
-        finally:
-            printer.end()
+    with bar(unit="picture", total=len(found) if isinstance(found, list) else None) as progress:
+        for file, result in results:
+            failed = isinstance(result, Exception)
+            printer.show(file, result)
+            if failed:
+                _tell(str(result))
+            good, bad = good + (not failed), bad + failed
+            progress.update()
     if not good + bad:
         _tell("no pictures were given")
     return 1 if bad or not good else 0
@@ -113,7 +126,7 @@ def _print_all(results, found, printer) -> int:
 class _Table:
     """A picture's name and, below it, its classes: rank, probability, WordNet id, label."""
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         self._started = False
 
     def show(self, file: str, result) -> None:
@@ -123,44 +136,57 @@ class _Table:
         ids = any(prediction.wnid for prediction in result)
         for rank, (_, label, probability, wnid) in enumerate(result, start=1):
             lines.append(f"{rank:4d}  {100 * probability:6.2f} %  " + (f"{wnid or '':9}  " if ids else "") + label)
-        print("\n".join(_encodable(line, sys.stdout.encoding) for line in lines), flush=True)
+        show(*lines)
         self._started = True
 
-    def end(self) -> None:
+    def __exit__(self, *_) -> None:
         pass
 
 
 class _Json:
-    """One list, written entry by entry, so that any number of pictures fits."""
+    """One list, written entry by entry, so that any number of pictures fits; it ends however the job does."""
 
-    def begin(self) -> None:
-        sys.stdout.write("[")
-        self._separator = "\n"
+    def __enter__(self) -> None:
+        self._begun = self._ended = False
 
     def show(self, file: str, result) -> None:
-        entry = {"file": file, "predictions": []}
-        if isinstance(result, Exception):
-            entry["error"] = str(result)
-        else:
-            entry["predictions"] = [
-                {k: v for k, v in prediction._asdict().items() if v is not None} for prediction in result
-            ]
-        # ASCII only: a file name that is not text in any encoding still makes valid JSON.
-        sys.stdout.write(self._separator + json.dumps(entry))
-        self._separator = ",\n"
+        text = _entry(file, result)
+        with whole:
+            separator = ",\n" if self._begun else "\n"
+            if not self._begun:
+                show_ascii("[")
+                self._begun = True
+            show_ascii(separator + text)  # in one piece, for which memory may be wanting
 
-    def end(self) -> None:
-        sys.stdout.write("\n]\n")
+    def __exit__(self, kind, *_) -> None:
+        with whole:
+            again = kind is JittorRebuilt  # the command then runs once more, and prints the list
+            if not self._ended and not again:
+                show_ascii("\n]\n" if self._begun else "[]\n", at_once=True)
+            self._ended = True
+
+
+class _JsonLines(_Table):
+    """An entry a line, at once, for who must survive a kill."""
+
+    def show(self, file: str, result) -> None:
+        show_ascii(f"{_entry(file, result)}\n", at_once=True)
+
+
+def _entry(file: str, result) -> str:
+    """A picture's object in JSON, with plain names."""
+    entry = {"file": file, "predictions": []}
+    if isinstance(result, Exception):
+        entry["error"] = result.plain
+    else:
+        entry["predictions"] = [
+            {k: v for k, v in prediction._asdict().items() if v is not None} for prediction in result
+        ]
+    return json.dumps(entry)
 
 
 def _tell(message: str) -> None:
-    print(f"jvan predict: {_encodable(message, sys.stderr.encoding)}", file=sys.stderr, flush=True)
-
-
-def _encodable(text: str, encoding: str | None) -> str:
-    """`text` fit for a terminal, with what is missing in its encoding as an escape."""
-    encoding = encoding or "utf-8"
-    return printable(text, 2000).encode(encoding, "backslashreplace").decode(encoding)
+    tell(f"jvan predict: {message}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import os
 import sys
 from dataclasses import fields
 
-from ._cli import command
+from ._cli import Parser, command
+from ._say import tell
 
 EPILOG = """\
 DATA is a folder or tar file with a folder of pictures a class, also under train/ and val/ (or test/), or CIFAR's own files.
@@ -36,14 +37,14 @@ BELOW = "below 1"
 MOST = {"drop_path": BELOW, "smoothing": BELOW, "model_ema": BELOW, "reprob": "at most 1"}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     from .engine.config import TrainConfig
     from .engine.recipes import RECIPES
 
     rows = "\n".join(
         f"  {r.name}: {'-' if r.top1 is None else r.top1} ({r.source})\n      {r.command}" for r in RECIPES
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="jvan train",
         description="Train or fine-tune a VAN on a data set.",
         epilog=EPILOG.format(recipes=rows),
@@ -138,11 +139,8 @@ def _conclude(result, plot: bool) -> int:
 
 
 def _tell(message: str) -> None:
-    from tqdm import tqdm
-
     try:
-        with tqdm.external_write_mode(file=sys.stderr):
-            print(f"jvan train: {message}", file=sys.stderr, flush=True)
+        tell(f"jvan train: {message}")
     except OSError:  # whoever read has gone, such as a `tee` that the same Ctrl-C ended: the run must still be saved
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import sys
+from argparse import RawDescriptionHelpFormatter
 
-from ._cli import add_device, add_dtype, command, not_negative, positive
+from ._cli import Parser, add_device, add_dtype, command, not_negative, positive
+from ._say import bar, show, show_json, tell
+from ._text import cell
 from .files import check_writable, replaced
 from .variants import list_models
 
@@ -17,18 +18,20 @@ val/ (or test/) is taken. Classes are found in the network's labels by name or W
 is enough. A picture that cannot be read is named and not counted; more than one picture and more than 1 % are an error.
 
 --json: one object with "data", "weights", "arch", "pictures", "corrupt", "top1" and "top5" (from 0 to 1), "loss", "claim"
-(the publisher's top-1, per cent), "classes" and "confusion", a list of [label, answer, pictures].
+(the publisher's top-1, per cent), "classes" and "confusion", a list of [label, answer, pictures]. Nothing is printed
+where the job fails or is ended. In CSV a name that a spreadsheet would compute, since it begins with = + - @ or a tab,
+gets an apostrophe; in JSON it does not.
 """
 SHOWN = 40  # classes in the table
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="jvan validate",
         description="Measure top-1 and top-5 on labelled pictures. Without --weights and --arch it is the bundled network that is "
         "measured: CIFAR-10's ten classes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", metavar="DATA", help="labelled pictures")
     parser.add_argument("--weights", metavar="W", help="a weights file, or a name such as van_b0.in1k to download")
@@ -66,13 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     for name, reason in found.corrupt:
         _tell(f"{name}: {reason}; it is not counted")
     if options.csv:
-        _write(options.csv, [("index", "class", "pictures", "top1", "top5"), *found.rows()])
+        rows = ((index, cell(name), *numbers) for index, name, *numbers in found.rows())
+        _write(options.csv, [("index", "class", "pictures", "top1", "top5"), *rows])
     if options.confusion:
         _write(options.confusion, _matrix(found))
     if options.json:
-        print(json.dumps(_document(found)))
+        show_json(_document(found))
     else:
-        _table(found)
+        show(*_table(found))
     return 0
 
 
@@ -85,9 +89,7 @@ def _say(predictor, split, how: str) -> None:
 
 
 def _progress(batches, total: int):
-    from tqdm import tqdm
-
-    return tqdm(batches, total=total, unit="batch", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+    return bar(batches, total=total, unit="batch")
 
 
 def _document(found) -> dict:
@@ -113,33 +115,34 @@ def _matrix(found) -> list[tuple]:
     matrix, labels = found.evaluation.confusion, found.predictor.labels
     rows = [index for index, *_ in found.rows()]
     columns = sorted({*rows, *matrix.sum(0).nonzero()[0].tolist()})
-    head = ("class", *(labels[column].name for column in columns))
-    return [head, *((labels[row].name, *(int(matrix[row, column]) for column in columns)) for row in rows)]
+    head = ("class", *(cell(labels[column].name) for column in columns))
+    return [head, *((cell(labels[row].name), *(int(matrix[row, column]) for column in columns)) for row in rows)]
 
 
-def _table(found) -> None:
+def _table(found):
     result, labels = found.evaluation, found.predictor.labels
     claim = f"   (claimed: {found.claim:.2f} %)" if found.claim is not None else ""
-    print(f"top-1  {100 * result.top1:6.2f} %{claim}\ntop-5  {100 * result.top5:6.2f} %\npictures {result.count}")
+    yield from (f"top-1  {100 * result.top1:6.2f} %{claim}", f"top-5  {100 * result.top5:6.2f} %")
     rows = list(found.rows())
-    print(f"\n{'top-1':>8}  {'top-5':>8}  pictures  class")
+    yield from (f"pictures {result.count}", "", f"{'top-1':>8}  {'top-5':>8}  pictures  class")
     for _, name, count, top1, top5 in rows[:SHOWN]:
-        print(f"{100 * top1:6.2f} %  {100 * top5:6.2f} %  {count:8d}  {name}")
+        yield f"{100 * top1:6.2f} %  {100 * top5:6.2f} %  {count:8d}  {name}"
     if len(rows) > SHOWN:
-        print(f"… and {len(rows) - SHOWN} more classes: --csv FILE has them all")
+        yield f"… and {len(rows) - SHOWN} more classes: --csv FILE has them all"
     if found.confused():
-        print("\nmost often confused")
+        yield from ("", "most often confused")
     for label, answer, count in found.confused()[:5]:
-        print(f"{count:8d}  {labels[label].name} taken for {labels[answer].name}")
+        yield f"{count:8d}  {labels[label].name} taken for {labels[answer].name}"
 
 
 def _write(path: str, rows) -> None:
-    with replaced(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
+    # half characters, such as a name may hold, become escapes
+    with replaced(path) as place, open(place, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _tell(message: str) -> None:
-    print(f"jvan validate: {message}", file=sys.stderr, flush=True)
+    tell(f"jvan validate: {message}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def shell(redirection, argument="", **environment):
 
 @pytest.mark.parametrize(
     "argument, status, message",
-    [("", 0, ""), ("job", 1, "jvan <string>: one line\n"), ("interrupt", 130, "jvan <string>: interrupted\n")],
+    [("", 0, ""), ("job", 1, "jvan <string>: one\\n  line\n"), ("interrupt", 130, "jvan <string>: interrupted\n")],
 )
 def test_streams_and_statuses(argument, status, message):
     result = shell("", argument, log_silent="1")
@@ -55,7 +55,7 @@ def test_closed_streams():
     result = shell("2>&-", "job", log_silent="1")
     assert (result.returncode, result.stdout) == (1, "a result\n")
     result = shell(">&-", "job", log_silent="1")
-    assert (result.returncode, result.stderr) == (1, "a warning\njvan <string>: one line\n")
+    assert (result.returncode, result.stderr) == (1, "a warning\njvan <string>: one\\n  line\n")
 
 
 def test_a_reader_that_has_gone_is_no_error():

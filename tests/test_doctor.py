@@ -174,7 +174,7 @@ def test_last_line():
 
 
 def test_table_is_aligned():
-    lines = doctor.table([Finding("a", BROKEN, "what", "do this"), Finding("a longer name", "ok", "else")]).splitlines()
+    lines = doctor.table([Finding("a", BROKEN, "what", "do this"), Finding("a longer name", "ok", "else")])
     assert [line.index(word) for line, word in zip(lines, ("what", "to mend it: do this", "else"))] == [23, 23, 23]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -147,6 +148,7 @@ def test_file_names_that_are_no_text(folder, capsys):
         ["a.png", "--batch-size", "x"],
         ["a.png", "--arch", "van_b9"],
         ["a.png", "--device", "tpu"],
+        ["a.png", "--json", "--json-lines"],
     ],
 )
 def test_bad_usage(folder, capsys, argv):
@@ -185,6 +187,20 @@ def test_bundled_network_from_the_command_line():
     assert entries[0]["predictions"][0]["label"] == "cat"
     assert "van_cifar10.safetensors" in lines[0] and "10 classes, on cpu" in lines[0] and "CIFAR-10" in lines[3]
     assert lines[1] == "jvan predict: arithmetic: float32"
+
+
+def test_sigterm_ends_the_list():
+    """Jittor, and threads that decode, are at work; paths go on coming."""
+    call = [sys.executable, "-m", "jvan.predict", "-", "--json", "--batch-size", "1", "--device", "cpu"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(call, cwd=ROOT, start_new_session=True, **pipes) as process:
+        process.stdin.write(b"examples/cat.jpg\n" * 20)
+        process.stdin.flush()
+        assert any(b"note:" in line for line in process.stderr)
+        os.killpg(process.pid, signal.SIGTERM)  # as `timeout` and Slurm do: Jittor's compilers get it, too
+        assert process.wait(30) == 143
+        assert process.stderr.read() == b"jvan predict: terminated\n"
+        assert {entry["file"] for entry in json.loads(process.stdout.read())} <= {"examples/cat.jpg"}
 
 
 def test_help_needs_neither_jittor_nor_numpy():

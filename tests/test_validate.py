@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from jvan.checkpoints.writers import save_state
 from jvan.engine.measure import match
 from jvan.errors import DataError
 from jvan.inference.labels import Label, imagenet_labels
-from jvan.validate import main
+from jvan.validate import _write, main
 from jvan.variants import VANConfig
 from tests.engine.drawn import draw_folder
 from weights_convert.random_state import official_shapes, random_state
@@ -174,6 +175,49 @@ def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):
     (data / "ant" / "001.png").write_bytes(b"no picture")
     printed = run(capsys, data, "--weights", weights, "--json")
     assert json.loads(printed.out)["pictures"] == 5 and "001.png" in printed.err
+
+
+def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_path, capsys):
+    """Of classes, members and the network; JSON has them as they are, and a class that reads as a formula is text in CSV."""
+    hostile = ("\x1b[31mred", "=1+1", "中é😀", "a\nb", "@x\x9b", "-1", "\t\u202egnp")
+    state = load_state(weights)
+    save_state(
+        State(state.tensors, replace(state.metadata, labels=hostile, note="\x1b]0;x\x07")), tmp_path / "w.safetensors"
+    )
+    drawn = draw_folder(tmp_path / "drawn", classes=CLASSES, each=2)
+    (drawn / "gnu" / "000.png").write_bytes(b"no picture")
+    with tarfile.open(tmp_path / "\x1b.tar", "w") as tar:
+        for folder, name in zip(CLASSES, hostile):
+            for picture in sorted((drawn / folder).iterdir()):
+                tar.add(picture, f"{name}/\x1b\r中{picture.name}")
+    tables = ["--csv", tmp_path / "rows.csv", "--confusion", tmp_path / "matrix.csv"]
+    given = (tmp_path / "\x1b.tar", "--weights", tmp_path / "w.safetensors")
+    printed = run(capsys, *given, *tables)
+    assert all(line.isprintable() for line in (printed.out + printed.err).split("\n"))
+    assert (
+        "\\x1b.tar:\\x1b[31mred/\\x1b\\r中000.png: not a JPEG" in printed.err
+        and "note: \\x1b]0;x\\x07\n" in printed.err
+    )
+    assert {line.rpartition("  ")[2] for line in printed.out.splitlines()} >= {
+        *(ascii(n)[1:-1] for n in hostile if n != "中é😀"),
+        "中é😀",
+    }
+    found = json.loads(run(capsys, *given, "--json").out)
+    assert [row["class"] for row in found["classes"]] == list(hostile)
+    assert found["data"] == str(tmp_path / "\x1b.tar") and found["corrupt"][0][0].endswith(
+        ":\x1b[31mred/\x1b\r中000.png"
+    )
+    text = ["\x1b[31mred", "'=1+1", "中é😀", "a\nb", "'@x\x9b", "'-1", "'\t\u202egnp"]
+    with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == text
+    with open(tmp_path / "matrix.csv", newline="", encoding="utf-8") as file:
+        assert [row[0] for row in csv.reader(file)] == ["class", *text]
+
+
+def test_half_characters_in_names_do_not_end_the_tables(tmp_path):
+    """As weights may name a class."""
+    _write(str(tmp_path / "rows.csv"), [("g\udcff", 1)])
+    assert (tmp_path / "rows.csv").read_bytes() == b"g\\udcff,1\n"
 
 
 def test_the_publishers_claim_is_beside_the_measured_figure(weights, data, tmp_path, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from .._cli import positive
+from .._cli import Parser, positive
 from ..variants import VANConfig, parse_arch
 from .cuda_engines import DTYPES, NAMES, TRAINING
 from .engines import DTYPES as CPU_DTYPES
@@ -30,8 +30,8 @@ a GPU 1e-3, float16 and TF32 2e-2, bfloat16 3e-2, gradients 5e-3, TF32 5e-2, bfl
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(
+def parser() -> Parser:
+    found = Parser(
         prog="jvan benchmark",
         description="Time jvan against PyTorch, ONNX Runtime, OpenVINO and the plain Jittor graph.",
         epilog=EPILOG,

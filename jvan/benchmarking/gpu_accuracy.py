@@ -9,6 +9,7 @@ from pathlib import Path
 import jittor as jt
 import numpy as np
 
+from .._say import show
 from ..data.source import open_split
 from ..inference.optimize import optimize_for_inference
 from ..inference.predictor import BUNDLED
@@ -45,13 +46,13 @@ def _answers(data, each, use_cuda):
     pictures, labels = _pictures(open_split(data, "val").with_classes(model.metadata.labels), model.metadata, each)
     expected = on_cpu(lambda: _logits(optimize_for_inference(model), pictures))
     found = {"cpu": {"right": int((expected.argmax(1) == labels).sum()), "of": len(labels)}}
-    print(f"float32 on the CPU: {found['cpu']}", flush=True)
+    show(f"float32 on the CPU: {found['cpu']}")
     for dtype in INFERENCE:
         logits = on(use_cuda, lambda dtype=dtype: _logits(folded(model, dtype), pictures))
         right, same = (int((logits.argmax(1) == others).sum()) for others in (labels, expected.argmax(1)))
         difference = float(np.abs(logits - expected).max() / np.abs(expected).max())
         found[dtype] = {"right": right, "same": same, "of": len(labels), "difference": difference}
-        print(f"{dtype}: {found[dtype]}", flush=True)
+        show(f"{dtype}: {found[dtype]}")
     return found
 
 
@@ -86,8 +87,8 @@ def _learnt(data, output, dtype, dry_run):
         "epochs": 1 if dry_run else 2, "lr": 3e-3, "drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "aa": None, "reprob": 0.0,
         "clip_grad": 1.0, "workers": 0 if dry_run else 8, "dtype": dtype, "device": "cpu" if dry_run else "cuda",
     }  # fmt: skip
-    train(make_config(given), lambda line: print(line, flush=True))
+    train(make_config(given), show)
     with open(output / "validation.csv", newline="", encoding="utf-8") as file:
         top1 = float(list(csv.DictReader(file))[-1]["top1"])
-    print(f"{dtype}: top-1 {top1}", flush=True)
+    show(f"{dtype}: top-1 {top1}")
     return top1

@@ -7,6 +7,7 @@ import itertools
 
 import jittor as jt
 
+from .._say import show
 from . import gpu_timed
 from .gpu_calls import PASSES, call
 
@@ -48,7 +49,7 @@ def bandwidth(task):
 def _copy(task, kernel) -> float:
     called = call(kernel, (1, 8, 8, 1) if task.dry_run else LARGE, "float32")
     rate = called.moved / gpu_timed.seconds_of(called)
-    print(f"{kernel} of {called.moved >> 21} MB: {rate / 1e9:.0f} GB/s", flush=True)
+    show(f"{kernel} of {called.moved >> 21} MB: {rate / 1e9:.0f} GB/s")
     return rate
 
 
@@ -95,7 +96,7 @@ def _tell(row) -> None:
     step = "stride " if row["kernel"].endswith("patches") else "d"
     sizes = f" {row['size']}x{row['size']} {step}{row['dilation']}" if row["size"] else ""
     what = row.get("fault") or f"{row['microseconds']:.1f} us, {row['of_copy']:.2f} of a copy"
-    print(f"{row['kernel']}{sizes} {row['shape']} {row['dtype']}: {what}", flush=True)
+    show(f"{row['kernel']}{sizes} {row['shape']} {row['dtype']}: {what}")
 
 
 def _cuts(height) -> list[dict]:

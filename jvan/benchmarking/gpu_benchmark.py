@@ -7,13 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from .._say import show
 from ..variants import variant_config
 from .cases import Case, Result
 from .cuda_engines import DTYPES, chosen_on_cuda
 from .engines import JVAN, PEERS
 from .gpu_task import TINY
 from .machine import available_cores, describe_gpus, describe_machine, random_weights
-from .report import document, text
+from .report import document, lines
 from .rounds import begin, run
 from .starting import Settings
 
@@ -86,12 +87,12 @@ def _measured(task, plan: list[tuple[Case, list]]) -> dict:
             longest = max(longest, time.monotonic() - start)
             if time.monotonic() < settings.deadline:
                 left.remove(case.title)
-            print(text(document(found[-1:], machine, settings)), "\n", flush=True)
+            show(*lines(document(found[-1:], machine, settings)), "")
             task.save({"ok": False, "left": left, **told()})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if left:
-        print(f"no time for: {'; '.join(left)}", flush=True)
+        show(f"no time for: {'; '.join(left)}")
     made = told()
     return {"ok": not left and all(map(is_right, made["cases"])), "left": left, **made}
 

@@ -13,6 +13,7 @@ from .._boot_common import OK, asked
 from .._boot_cuda import check_cuda, check_gpus
 from .._boot_onednn import check_onednn
 from .._boot_python import check_compiler, check_headers
+from .._say import show
 
 GPU_QUERY = "name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem"
 
@@ -41,7 +42,7 @@ def environment(task) -> dict:
     found["reason"] = _reason(cuda_fault(), found)
     for key, value in found.items():
         for part, text in value.items() if isinstance(value, dict) else ((key, value),):
-            print(f"{part}: {text}", flush=True)
+            show(f"{part}: {text}")
     return {**found, "ok": not found["reason"] or task.dry_run}
 
 

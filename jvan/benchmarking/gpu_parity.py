@@ -8,6 +8,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+from .._say import show
 from ..inference.on_gpu import GPUInferenceVAN
 from ..inference.optimize import optimize_for_inference
 from ..models.factory import build
@@ -89,7 +90,7 @@ def _row(ours, expected, allowed, norm=False):
 
 def _told(found):
     for name, row in found.items():
-        print(f"{name}: {row['error']:.3g}, allowed {row['allowed']} {row.get('worst', '')}".rstrip(), flush=True)
+        show(f"{name}: {row['error']:.3g}, allowed {row['allowed']} {row.get('worst', '')}".rstrip())
     return found
 
 

@@ -9,6 +9,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+from .._say import show
 from ..ops.cuda import run as cuda
 from ..ops.cuda import verify
 from .gpu_accuracy import accuracy, learning
@@ -49,7 +50,7 @@ def jittor(task):
             errors[name] = float(np.abs(ours - expected).max() / np.abs(expected).max())
         except RuntimeError as error:
             errors[name] = str(error).strip().splitlines()[-1]
-        print(f"{name}: {errors[name]}", flush=True)
+        show(f"{name}: {errors[name]}")
     return {"ok": all(not isinstance(e, str) and e < 5e-3 for e in errors.values()), "errors": errors}
 
 
@@ -92,7 +93,7 @@ def kernels(task):
                 row["worst"], row["fault"] = float("inf"), str(error).strip().splitlines()[-1][:300]
             worst = max(worst, row["worst"])
             rows.append(row)
-            print(f"{family} {'-'.join(types)} {case}: {row['worst']:.3g} {row.get('fault', '')}", flush=True)
+            show(f"{family} {'-'.join(types)} {case}: {row['worst']:.3g} {row.get('fault', '')}")
     return {"ok": worst <= cuda.DEVICE_MARGIN, "worst": worst, "rows": rows}
 
 

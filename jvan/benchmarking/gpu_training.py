@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .._say import show
 from .gpu_parity import INFERENCE
 
 FALLS = 0.7  # of the first losses: what the last ones may be
@@ -26,7 +27,7 @@ def training(task):
         draw_pictures(folder / "data", each=4 if task.dry_run else 32, size=32)
         for dtype in ("float16",) if task.dry_run else INFERENCE:
             found[dtype] = _trained(folder, dtype, task.dry_run)
-            print(f"{dtype}: {found[dtype]}", flush=True)
+            show(f"{dtype}: {found[dtype]}")
             task.save({"ok": False, "runs": found})
     finally:
         shutil.rmtree(folder, ignore_errors=True)

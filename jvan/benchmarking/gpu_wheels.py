@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import children
 from .._boot_common import chosen
 from ..errors import JvanError
+from ..files import cache_dir
 from ..ownership import is_trusted, make_private_folder
 
 PIP = "import runpy\nrunpy.run_module('pip', run_name='__main__', alter_sys=True)"

@@ -33,11 +33,11 @@ def document(results, machine: dict, settings, interrupted: bool = False) -> dic
     }
 
 
-def text(document: dict) -> str:
+def lines(document: dict) -> list[str]:
     """The tables, with what they were measured on."""
     machine, chosen = document["machine"], document["settings"]
     extensions = ", ".join(machine["extensions"])
-    lines = [
+    found = [
         f"{machine['cpu']}, {machine['cores']} cores ({extensions or 'no vector extensions known'}), "
         f"{chosen['threads']} threads, {machine['memory_gb']} GB, {machine['system']}",
         ", ".join(f"{name} {version}" for name, version in _versions(document).items()),
@@ -45,12 +45,12 @@ def text(document: dict) -> str:
     ]
     device = chosen.get("device", "cpu")
     if device == "cuda":
-        lines.insert(0, f"{', '.join(machine['gpus'])}; {'TF32' if chosen['tf32'] else 'no TF32'} in float32 products")
+        found.insert(0, f"{', '.join(machine['gpus'])}; {'TF32' if chosen['tf32'] else 'no TF32'} in float32 products")
     if machine["load"] > machine["cores"] / 2:
-        lines.append(f"NOT QUIET: a load average of {machine['load']} before it began; the times say little")
+        found.append(f"NOT QUIET: a load average of {machine['load']} before it began; the times say little")
     for case in document["cases"]:
-        lines += ["", *_case(case)]
-    return "\n".join([*lines, "", LEGEND.format(device=ON_DEVICE[device])])
+        found += ["", *_case(case)]
+    return [*found, "", *LEGEND.format(device=ON_DEVICE[device]).split("\n")]
 
 
 def _versions(document: dict) -> dict:

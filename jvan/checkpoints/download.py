@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from .._say import bar
 from ..errors import DownloadError
 from ._http import Broken, Reply, Unusable, open_url, to_int
 from .addresses import Address
@@ -157,17 +158,7 @@ def _progress(part: Part, start: int, total: int | None):
     if not sys.stderr.isatty():
         size = "size unknown" if total is None else _megabytes(total)
         say(f"downloading {part.name} ({size}{f', from {_megabytes(start)} on' if start else ''})")
-    from tqdm import tqdm
-
-    return tqdm(
-        desc=part.name,
-        total=total,
-        initial=start,
-        unit="B",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-        leave=False,
-    )
+    return bar(unit="B", unit_scale=True, name=part.name, total=total, done=start)
 
 
 def _megabytes(count: int) -> str:

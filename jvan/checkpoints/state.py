@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .._say import warn
 from ..errors import CheckpointError
 from ..variants import VANConfig
 from .architecture import infer_config, parameter_shapes, settle_config
@@ -85,7 +85,7 @@ def _naming(file):
     try:
         yield
     except CheckpointError as error:
-        if str(file) in str(error):
+        if str(file) in error.plain:
             raise
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -212,5 +212,5 @@ def _check_finite(tensors: dict[str, np.ndarray]) -> list[str]:
     if not bad:
         return []
     note = f"{sum(bad.values())} numbers in {len(bad)} tensors are NaN or infinite: {listed(bad)}"
-    warnings.warn(f"{note}; the network's output will be too", stacklevel=3)
+    warn(f"{note}; the network's output will be too", stacklevel=3)
     return [note]

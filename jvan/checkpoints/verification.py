@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from .._say import tell
 from .catalogue import Entry
 from .hash_record import Identity, Record, first_of, records_of, remember, remember_first
 
 
 def say(line: str) -> None:
-    print(f"jvan: {line}", file=sys.stderr, flush=True)
+    tell(f"jvan: {line}")
 
 
 def known_of(entry: Entry, path: Path, now: Identity | None) -> list[Record]:

@@ -11,7 +11,6 @@ from ..checkpoints.source import Source
 from ..checkpoints.tensor import LazyTensor
 from ..checkpoints.unpickle import Unpickler
 from ..errors import CheckpointError, DataError, JvanError
-from .names import spoken
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -66,17 +65,13 @@ def read_cifar(form: Form, folder: str, part: str, files, read) -> Pictures:
     pattern = form.train if part == "train" else form.val
     names = sorted(name for name in files if _matches(name, folder, pattern))
     if not names:
-        raise DataError(
-            f"no {pattern} among CIFAR's files in {spoken(folder) or 'this folder'}; fetch the archive again"
-        )
+        raise DataError(f"no {pattern} among CIFAR's files in {folder or 'this folder'}; fetch the archive again")
     batches = [_planes_last(*_batch(form, name, read(name))) for name in names]
     meta = [name for name in files if _matches(name, folder, form.meta)]
     classes = _class_names(form, meta[0], read(meta[0])) if meta else tuple(map(str, range(form.classes)))
     labels = np.concatenate([labels for labels, _ in batches])
     if labels.size == 0 or labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(
-            f"{spoken(names[0])}: labels that are none of the {len(classes)} classes; the files are damaged"
-        )
+        raise DataError(f"{names[0]}: labels that are none of the {len(classes)} classes; the files are damaged")
     return Pictures(classes, labels, np.concatenate([pixels for _, pixels in batches]))
 
 
@@ -95,7 +90,7 @@ def _batch(form: Form, name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(form.labels, int):
         record = form.labels + PIXELS
         if not data or len(data) % record:
-            raise DataError(f"{spoken(name)}: {len(data):,} bytes are no whole number of {record}-byte records")
+            raise DataError(f"{name}: {len(data):,} bytes are no whole number of {record}-byte records")
         records = np.frombuffer(data, np.uint8).reshape(-1, record)
         return records[:, form.labels - 1], records[:, form.labels :]
     tree = _unpickled(name, data)
@@ -106,11 +101,9 @@ def _batch(form: Form, name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
         or len(pixels.shape) != 2
         or pixels.shape[1] != PIXELS
     ):
-        raise DataError(f"{spoken(name)}: its 'data' is no uint8 array of {PIXELS} columns; this is no CIFAR batch")
+        raise DataError(f"{name}: its 'data' is no uint8 array of {PIXELS} columns; this is no CIFAR batch")
     if type(labels) is not list or len(labels) != pixels.shape[0] or not all(map(_is_label, labels)):
-        raise DataError(
-            f"{spoken(name)}: {form.labels!r} is no list of {pixels.shape[0]} integers; this is no CIFAR batch"
-        )
+        raise DataError(f"{name}: {form.labels!r} is no list of {pixels.shape[0]} integers; this is no CIFAR batch")
     return np.array(labels, np.int64), pixels.numpy()
 
 
@@ -120,11 +113,11 @@ def _is_label(value) -> bool:
 
 def _unpickled(name: str, data: bytes) -> dict:
     try:
-        tree = Unpickler(Source(spoken(name), data)).load()
+        tree = Unpickler(Source(name, data)).load()
     except CheckpointError as error:
         raise DataError(f"{error} (as a CIFAR batch)") from None
     if type(tree) is not dict:
-        raise DataError(f"{spoken(name)}: holds no dictionary; this is no CIFAR batch")
+        raise DataError(f"{name}: holds no dictionary; this is no CIFAR batch")
     return {key.decode("latin-1") if type(key) is bytes else key: value for key, value in tree.items()}
 
 
@@ -134,7 +127,7 @@ def _class_names(form: Form, name: str, data: bytes) -> tuple[str, ...]:
     else:
         names = _unpickled(name, data).get(form.label_names)
     if type(names) is not list or len(names) != form.classes or len(set(map(str, names))) != len(names):
-        raise DataError(f"{spoken(name)}: does not name {form.classes} different classes; fetch the archive again")
+        raise DataError(f"{name}: does not name {form.classes} different classes; fetch the archive again")
     return tuple(each.decode("utf-8", "replace") if type(each) is bytes else str(each).strip() for each in names)
 
 
@@ -154,7 +147,7 @@ def reader(store, names: list[str]):
             what = "it has" if most == LARGEST else "it and the files before it have"
             limit = LARGEST if most == LARGEST else TOGETHER
             raise DataError(
-                f"{spoken(name)}: {what} more than {limit >> 20} MiB, and CIFAR's own files never do; fetch them again"
+                f"{name}: {what} more than {limit >> 20} MiB, and CIFAR's own files never do; fetch them again"
             )
         left -= len(data)
         return data

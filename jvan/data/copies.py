@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._say import tell
 from ..files import NOT_OTHERS, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 
@@ -97,7 +97,7 @@ def note(archive: Archive, copy: str, stamp: list, earlier: Record | None = None
             with replaced(place, follow=False, permissions=NOT_OTHERS) as part:
                 part.write_text(json.dumps(asdict(record)), encoding="ascii")
             return
-    say(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
+    tell(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
 
 
 def open_copy(copy: str, stamp: list):
@@ -161,7 +161,3 @@ def _read(place: Path) -> Record | None:
         return Record(**document) if good and len(document["stamp"]) == 4 else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-
-
-def say(message: str) -> None:
-    print(message, file=sys.stderr)

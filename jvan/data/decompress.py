@@ -7,12 +7,13 @@ import lzma
 import zlib
 
 from ..errors import DataError
-from .allowance import memory_allowed
+from ..memory_limit import available_memory
 
 CHUNK = 1 << 20  # bytes at a time, of what is read and of what comes out
 MARKS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 LONGEST_HEADER = 12 + 1024  # bytes: xz's own and its first block's
 LZMA2 = 0x21
+UNKNOWN = 1 << 62  # bytes: nothing says how much memory there is
 
 
 class _Damaged(Exception):
@@ -77,7 +78,8 @@ def _decoder(kind: str, head: bytes, path: str):
         return _Gzip()
     if kind == "bzip2":
         return bz2.BZ2Decompressor()
-    wanted, allowed = _dictionary(head), memory_allowed()
+    wanted, limit = _dictionary(head), available_memory()
+    allowed = UNKNOWN if limit is None else max(0, limit.free)
     if wanted > allowed:
         raise DataError(
             f"{path}: unpacking it takes {wanted >> 20:,} MiB of memory, and this process may have {allowed >> 20:,} MiB; "

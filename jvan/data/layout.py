@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..inference.find import SUFFIXES
-from .names import spoken
+from .names import class_name
 
 PARTS = {
     "train": ("train", "training"),
@@ -73,7 +73,7 @@ class Tree:
     def labelled(self, folder: str) -> Labelled:
         """The pictures below `folder`, labelled by its folders in sorted order; DataError for a class without any."""
         below = self.folders_below(folder)
-        name = f"{self.title}/{spoken(folder)}" if folder else self.title
+        name = f"{self.title}/{folder}" if folder else self.title
         if not below:
             if self.pictures.get(folder):
                 raise DataError(
@@ -81,7 +81,7 @@ class Tree:
                 )
             raise DataError(f"{name}: holds no pictures; give a folder with a folder of pictures for each class")
         members = {each: self._all_pictures(each) for each in below}
-        empty = [spoken(each.rpartition("/")[2]) for each, rows in members.items() if not rows]
+        empty = [each.rpartition("/")[2] for each, rows in members.items() if not rows]
         if len(empty) == len(below):
             raise DataError(f"{name}: none of its {len(below)} folders holds a picture ({', '.join(SUFFIXES[:5])} …)")
         if empty:
@@ -91,7 +91,7 @@ class Tree:
             [np.array(sorted(rows, key=self.files.__getitem__), np.int64) for rows in members.values()]
         )
         labels = np.repeat(np.arange(len(below), dtype=np.int32), [len(rows) for rows in members.values()])
-        return Labelled(tuple(spoken(each.rpartition("/")[2]) for each in below), rows, labels)
+        return Labelled(tuple(class_name(each.rpartition("/")[2]) for each in below), rows, labels)
 
     def _all_pictures(self, folder: str) -> list[int]:
         rows, waiting = [], [folder]
@@ -127,11 +127,11 @@ class Tree:
         missing = [name for name in names if name not in class_of]
         if missing or not rows:
             what = (
-                f"the list of answers has no class for {spoken(missing[0])}; take it away, or give the challenge's own list"
+                f"the list of answers has no class for {missing[0]}; take it away, or give the challenge's own list"
                 if missing
                 else "holds no pictures; unpack the challenge's own archive there"
             )
-            raise DataError(f"{self.title}/{spoken(folder)}: {what}")
+            raise DataError(f"{self.title}/{folder}: {what}")
         classes = sorted({class_of[name] for name in names})
         index = {name: label for label, name in enumerate(classes)}
         labels = np.array([index[class_of[name]] for name in names], np.int32)

@@ -24,6 +24,6 @@ class Names(Sequence):
         return os.fsdecode(self._text[start : int(self._ends[index])].tobytes())
 
 
-def spoken(name: str) -> str:
-    """A file name as it may be printed and written to a log: bytes that are no text become �."""
+def class_name(name: str) -> str:
+    """The class that a folder of this name holds, as weights name it; bytes that are no text become �."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import shutil
 from pathlib import Path
 
+from .._say import tell
 from ..errors import DataError
 from ..files import NOT_OTHERS, PART, cache_dir, own_cache_dir, temporary
 from ..ownership import make_private_folder, open_unlinked
-from .allowance import disk_allowed
 from .archive import Archive
-from .copies import is_ours, note, open_copy, say, stamp_of
+from .copies import is_ours, note, open_copy, stamp_of
+
+KEPT = 256 << 20  # bytes of a disk that stay free; of a small one a twentieth
 
 try:
     import fcntl
@@ -27,7 +30,7 @@ MAX_RATIO, FREE_RATIO = 200, 1 << 30  # pictures shrink little: a small file tha
 def unpacked(archive: Archive, target: str):
     """The archive's copy at `target`, newly made and opened; DataError where there is no room for it."""
     folder = Path(target).parent
-    say(f"unpacking {archive.path} to {target}, once")
+    tell(f"unpacking {archive.path} to {target}, once")
     for stale in folder.glob(f".{glob.escape(Path(target).name[:100])}.*{PART}"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if is_ours(stale):
@@ -67,6 +70,12 @@ def _full(archive: Archive, folder: Path, what: str, allowed: int) -> DataError:
         f"{archive.path} {what}, and {allowed >> 20:,} MiB may be written to {folder} before its disk is nearly full; "
         "make room, or name another folder in JVAN_CACHE"
     )
+
+
+def disk_allowed(folder) -> int:
+    """Bytes that may be written into a folder before its disk is as full as it may become; negative where it is fuller."""
+    disk = shutil.disk_usage(folder)
+    return disk.free - min(KEPT, disk.total // 20)
 
 
 def make_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ from PIL import Image
 from ..errors import DataError
 from . import cifar, seeds
 from .layout import Tree
-from .names import spoken
 from .stores import ArrayStore, FolderStore, TarStore, scan_folder
 from .tar_index import index_tar
 from .unpack import plain_tar
@@ -74,9 +73,7 @@ def open_train_and_val(data, val=None, seed: int = 0) -> tuple[Split, Split, str
     train = dataset.split("train")
     if dataset.has("train") and dataset.has("val"):
         held_out = dataset.split("val")
-        said = f"validation on {held_out.title}" + (
-            f"; {spoken(os.fspath(val))} is not used" if val is not None else ""
-        )
+        said = f"validation on {held_out.title}" + (f"; {os.fspath(val)} is not used" if val is not None else "")
     elif val is not None:
         held_out = open_split(val, "val")
         said = f"validation on {held_out.title}"
@@ -106,7 +103,7 @@ class _Dataset:
 
     def __init__(self, path):
         self.path = os.fspath(path)
-        self.title = spoken(self.path.rstrip("/") or self.path)
+        self.title = self.path.rstrip("/") or self.path
         if os.path.isdir(self.path):
             self.files, self.folders = scan_folder(self.path)
             self.store = FolderStore(self.path, self.files)
@@ -139,14 +136,14 @@ class _Dataset:
                 title, found.classes, found.labels, ArrayStore(title, found.pixels), np.arange(len(found.labels))
             )
         folder = self._folder(part)
-        title = f"{self.title}/{spoken(folder)}" if folder else self.title
+        title = f"{self.title}/{folder}" if folder else self.title
         classes, rows, labels = self._labelled(folder, part)
         return Split(title, classes, labels, self.store, rows)
 
     def _folder(self, part: str) -> str:
         others = [other for other in ("train", "val") if self.has(other)]
         if others and part not in others:
-            raise DataError(f"{self.title}: has no {part}/ beside {spoken(self.tree.part(self.root, others[0]))}/")
+            raise DataError(f"{self.title}: has no {part}/ beside {self.tree.part(self.root, others[0])}/")
         return self.tree.part(self.root, part) if others else self.root
 
     def _labelled(self, folder: str, part: str):

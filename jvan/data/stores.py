@@ -11,7 +11,7 @@ from PIL import Image
 from ..errors import DataError, PictureError
 from ..inference.pictures import MAX_BYTES
 from .decode import decode
-from .names import Names, spoken
+from .names import Names
 
 DEEPEST = 12  # folders below folders; links could make it endless
 
@@ -23,7 +23,7 @@ class FolderStore:
         self.root, self.names = os.path.abspath(root), Names(names)
 
     def name(self, row: int) -> str:
-        return spoken(self._path(row))
+        return self._path(row)
 
     def picture(self, row: int) -> Image.Image:
         return decode(self.read(row, MAX_BYTES), self.name(row))
@@ -56,7 +56,7 @@ class TarStore:
         self._file = _identity(self._descriptor)  # which no other file has while this process holds it open
 
     def name(self, row: int) -> str:
-        return f"{self.title}:{spoken(self.names[row])}"
+        return f"{self.title}:{self.names[row]}"
 
     def picture(self, row: int) -> Image.Image:
         return decode(self.read(row, MAX_BYTES), self.name(row))
@@ -125,9 +125,7 @@ def scan_folder(root: str) -> tuple[list[str], set[str]]:
                 continue
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
-            raise DataError(
-                f"{spoken(path)}: this folder cannot be read: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise DataError(f"{path}: this folder cannot be read: {(error.strerror or str(error)).lower()}") from None
         if relative:
             folders.add(relative)
         for entry in entries:

@@ -6,7 +6,6 @@ import os
 from typing import NamedTuple
 
 from ..errors import DataError
-from .names import spoken
 
 BLOCK = 512
 LONGEST_NAME = 1 << 16
@@ -51,7 +50,7 @@ def _collect(descriptor: int, extent: tuple[int, int], title: str, above: str, f
         elif kind in FILE and name.lower().endswith(".tar") and not above:
             # ImageNet's own archive of its training pictures is a tar file of a tar file for each class.
             folders.add(name[:-4])
-            _collect(descriptor, (offset, offset + length), f"{title}:{spoken(name)}", f"{name[:-4]}/", found, folders)
+            _collect(descriptor, (offset, offset + length), f"{title}:{name}", f"{name[:-4]}/", found, folders)
         elif kind in FILE:
             found[above + name] = (offset, length)
 
@@ -130,5 +129,5 @@ def _pax(data: bytes, title: str) -> dict[str, str]:
 def _checked(name: str, title: str) -> str:
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise DataError(f"{title}: the member {spoken(name)!r} points out of the archive; it is unsafe and not read")
+        raise DataError(f"{title}: the member {name!r} points out of the archive; it is unsafe and not read")
     return "/".join(parts)

@@ -96,7 +96,7 @@ class Work:
             except PictureError as error:
                 if instead == index:
                     name = self.split.name(instead)
-                    bad.append(Bad(int(row), instead, -1, name, str(error).removeprefix(f"{name}: ")))
+                    bad.append(Bad(int(row), instead, -1, name, error.plain.removeprefix(f"{name}: ")))
                 continue
             if instead != index:
                 bad[-1] = bad[-1]._replace(instead=int(instead))

@@ -51,6 +51,8 @@ def _answer(work, epoch: int, step: int, out: np.ndarray, worker: int, workers: 
     try:
         return work.make(epoch, step, out, worker, workers), None
     except JvanError as error:
-        return [], (type(error), str(error))
+        return [], (type(error), error.plain)
+    except MemoryError as error:
+        return [], (MemoryError, f"in a loader's worker{f': {error}' if str(error) else ''}")
     except Exception:  # a fault in a transform: the parent shows where
         return [], (RuntimeError, f"in a loader's worker:\n{traceback.format_exc()}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import sys
 import time
 from pathlib import Path
 
+from .._say import bar
 from ..files import replaced
 from ..ownership import open_unlinked
 from .board import Board
@@ -33,7 +33,7 @@ class Log:
             else []
         )
         self._board = _board(folder, progress.step) if writes else None
-        self._bar = _bar(progress.step, total) if writes else None
+        self._bar = bar(unit="step", total=total, done=progress.step) if writes else None
         self._begun = self._last = time.monotonic()
         self._since = 0
         self._named: set[str] = set()
@@ -136,12 +136,6 @@ def _board(folder: Path, step: int) -> Board | None:
         return Board(folder / "tensorboard", step)
     except ImportError:
         return None
-
-
-def _bar(step: int, total: int):
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=step, unit="step", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
 
 
 def _span(seconds: float) -> str:

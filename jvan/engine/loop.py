@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from signal import SIGTERM
 
+from .._say import show
 from ..data.source import open_train_and_val
 from ..device import use_device
 from ..errors import TrainingError
@@ -31,7 +32,7 @@ class Result:
     output: Output
 
 
-def train(config: TrainConfig, tell=print) -> Result:
+def train(config: TrainConfig, tell=show) -> Result:
     """Train a network as `config` says; OUTPUT holds all that remains of it.
 
     Raises JvanError in one line, before any training, for whatever cannot work; TrainingError for a loss that is not finite.

@@ -63,7 +63,7 @@ def measure(
     batch_size=32,
     workers=2,
     confusion=False,
-    say=print,
+    say,
     progress=iter,
 ) -> Measure:
     """Run a network (as `Predictor` finds it) over the validation part of `data`, or all of it where it has no parts.

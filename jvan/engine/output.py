@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._text import printable
 from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import State
 from ..checkpoints.writers import save_state
@@ -137,7 +138,7 @@ class Output:
             return ", ".join(names)
         path = self.folder / "not-finite.txt"
         with replaced(path, follow=False) as place:
-            place.write_text("\n".join(names) + "\n", encoding="utf-8", errors="backslashreplace")
+            place.write_text("\n".join(map(printable, names)) + "\n", encoding="utf-8")
         return f"{', '.join(names[:most])} and {more} more, all in {path}"
 
     def _sweep(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..data.mixup import Mixup
+from ..data.names import class_name
 from ..data.transforms import Augment, Evaluate
 from .config import SMALL, TrainConfig
 
@@ -44,9 +45,8 @@ def data_digest(split) -> str:
     total = hashlib.sha256("\n".join(split.classes).encode())
     total.update(np.ascontiguousarray(split.labels, "<i4"))
     for index in range(len(split)):
-        total.update(
-            PurePath(split.name(index).removeprefix(f"{split.title}:")).name.encode("utf-8", "surrogateescape") + b"\n"
-        )
+        name = PurePath(split.name(index).removeprefix(f"{split.title}:")).name
+        total.update(class_name(name).encode() + b"\n")  # with � as in the states of 0.1.0
     return total.hexdigest()
 
 

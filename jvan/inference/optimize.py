@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections import OrderedDict
 from dataclasses import replace
 
 import jittor as jt
 import numpy as np
 
+from .._say import warn
 from ..errors import PrecisionError
 from ..memory_limit import check_memory
 from ..models.van import VAN
@@ -57,7 +57,7 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
             if fast.arithmetic.startswith("values rounded"):  # the processor has no unit for bfloat16
                 _jit.warn_once(f"bfloat16 saves no time on this machine: {fast.arithmetic}")
             return fast
-    warnings.warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
+    warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
     plain = copy.deepcopy(model)
     plain.eval()
     return plain

@@ -12,12 +12,12 @@ import functools
 import hashlib
 import os
 import re
-import warnings
 from pathlib import Path
 
 import jittor as jt
 
 from .. import children
+from .._say import warn
 
 KERNELS = Path(__file__).parent / "kernels"
 CUDA_KERNELS = Path(__file__).parent / "cuda"
@@ -147,7 +147,7 @@ def _macros(path: str, *options: str) -> dict[str, str]:
 @functools.cache
 def warn_once(message: str) -> None:
     """Say why a fast path is not taken: the first time, not at every step."""
-    warnings.warn(message, stacklevel=3)
+    warn(message, stacklevel=3)
 
 
 @functools.cache

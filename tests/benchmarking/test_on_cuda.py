@@ -17,7 +17,7 @@ from jvan.benchmarking.cuda_engines import SUFFIX, ceilings_on_cuda, chosen_on_c
 from jvan.benchmarking.engines import Engine
 from jvan.benchmarking.gpu_task import Task
 from jvan.benchmarking.machine import describe_gpus, describe_machine, random_weights
-from jvan.benchmarking.report import document, text
+from jvan.benchmarking.report import document, lines
 from jvan.benchmarking.rounds import Settings, begin, run
 from jvan.cuda import driver
 from jvan.variants import describe, parse_arch, variant_config
@@ -143,7 +143,7 @@ def measure(tmp_path, monkeypatch):
             "load": 0,
         }
         made = document([result], {**machine, "gpus": ["a GPU (sm_90)"]}, settings)
-        return {entry["engine"]: entry for entry in made["cases"][0]["engines"]}, text(made), diary
+        return {entry["engine"]: entry for entry in made["cases"][0]["engines"]}, "\n".join(lines(made)), diary
 
     return measured
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvan.data import allowance, new_copy
+from jvan.data import new_copy
 from jvan.data.decompress import decompressed, kind_of
 from jvan.data.source import open_split
 from jvan.errors import DataError
+from jvan.memory_limit import Limit
 
 from .drawn import class_files, tar_of
 from .test_source import cache, one_line  # noqa: F401
@@ -107,6 +108,7 @@ LIMITED = """
 import resource, sys
 from jvan.data.source import open_split
 from jvan.errors import DataError
+from jvan.memory_limit import Limit
 with open("/proc/self/statm") as file:
     now = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + (300 << 20),) * 2)
@@ -154,29 +156,8 @@ def test_xz_9_is_read_under_the_same_limit(tmp_path, cache):  # noqa: F811
 
 
 def test_a_greedy_xz_is_read_where_there_is_memory(monkeypatch):
-    monkeypatch.setattr("jvan.data.decompress.memory_allowed", lambda: 8 << 30)
+    monkeypatch.setattr("jvan.data.decompress.available_memory", lambda: Limit(8 << 30, "the test"))
     assert unpacked(greedy_xz(b"content")) == b"content"
-
-
-class TestMemory:
-    def test_of_this_machine(self):
-        assert 1 << 20 < allowance.memory_allowed() < 1 << 50
-
-    @pytest.mark.parametrize(
-        ("group", "files", "limit"),
-        [
-            ("0::/a/b\n", {"/sys/fs/cgroup/a/memory.max": "500\n", "/sys/fs/cgroup/a/b/memory.max": "max\n"}, 500),
-            ("0::/\n", {"/sys/fs/cgroup/memory.max": "700\n"}, 700),
-            ("4:memory:/a\n0::/\n", {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes": "900\n"}, 900),
-            ("4:cpu,memory:/a\n", {"/sys/fs/cgroup/memory/memory.limit_in_bytes": "600\n"}, 600),
-            ("4:cpu:/a\n", {"/sys/fs/cgroup/cpu/a/memory.max": "5\n"}, 1 << 20),
-            ("", {}, 1 << 20),
-        ],
-    )
-    def test_of_a_group(self, monkeypatch, group, files, limit):
-        files = {**files, "/proc/self/cgroup": group, "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    1024 kB\n"}
-        monkeypatch.setattr(allowance, "_read", lambda path: files.get(path, ""))
-        assert allowance.memory_allowed() == limit
 
 
 Usage = namedtuple("Usage", "total used free")
@@ -186,7 +167,7 @@ class TestDisk:
     @pytest.mark.parametrize(("total", "kept"), [(100 << 30, 256 << 20), (1 << 30, (1 << 30) // 20)])
     def test_a_part_of_it_stays_free(self, monkeypatch, total, kept):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, 0, 1 << 30))
-        assert allowance.disk_allowed("/") == (1 << 30) - kept
+        assert new_copy.disk_allowed("/") == (1 << 30) - kept
 
     def test_an_archive_that_has_no_room_is_refused_at_once(self, tmp_path, cache, monkeypatch):  # noqa: F811
         path = tar_of(tmp_path / "set.tar.gz", {"a/b.png": np.random.default_rng(1).bytes(5 << 19)}, "w:gz")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import warnings
 
 import jittor as jt
 import numpy as np
 
+from ..._say import warn
 from .. import _jit
 from .arrays import ARRAY_TYPES, exact, stored
 from .operators import OPERATORS, types_of
@@ -90,7 +90,7 @@ def fault(family: str, types: tuple[str, str]) -> str | None:
             return None
         wrong = f"{what} errs {worst:.3g} times as much as rounding does"
     reason = f"the CUDA kernels {family} ({', '.join(types)}) are off: {wrong}"
-    warnings.warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
+    warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
     return reason
 
 
