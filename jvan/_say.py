@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import warnings
 from contextlib import nullcontext
@@ -26,6 +25,8 @@ def tell(*lines: str) -> None:
 
 def show_json(document, indent: int | None = None) -> None:
     """Print one JSON document: ASCII alone, so that no name in it reaches a terminal, and any output can hold it."""
+    import json  # 8 ms, which `import jvan` can do without
+
     show_ascii(json.dumps(document, indent=indent) + "\n", at_once=True)
 
 

@@ -194,6 +194,24 @@ def test_a_forked_child_ends_by_sigterm_alone(files):
     assert ended(process, files)[:2] == (0, 1)
 
 
+def test_doctor_ends_its_child_and_prints_no_half_document():
+    program = (
+        "import sys\n"
+        "from jvan import doctor\n"
+        "doctor.PROBE = 'import os, sys, time; print(\"jvan: up\", os.getpid(), file=sys.stderr, flush=True); time.sleep(60)'\n"
+        "doctor.examine = lambda timeout: [doctor.check_start(timeout)]\n"
+        "sys.exit(doctor.main(['--json']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    child = int(process.stderr.readline().split()[-1])
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == (b"", b"jvan doctor: terminated\n") and process.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
 def test_handlers_are_as_before_afterwards():
     from jvan._stop import Stopped, stops_in_order, whole
 
@@ -231,7 +249,7 @@ def test_want_of_memory_is_one_line_also_when_nothing_is_left():
         "    taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (taken + (30 << 20),) * 2)\n"
         "    kept = None\n"
-        "    while True: kept = (kept, object())\n"
+        "    while True: kept = {0: kept}\n"
         "sys.exit(main([]))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -207,6 +207,7 @@ def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_
     assert found["data"] == str(tmp_path / "\x1b.tar") and found["corrupt"][0][0].endswith(
         ":\x1b[31mred/\x1b\r中000.png"
     )
+    assert found["corrupt"][0][1].startswith("not a JPEG")
     text = ["\x1b[31mred", "'=1+1", "中é😀", "a\nb", "'@x\x9b", "'-1", "'\t\u202egnp"]
     with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
         assert [row["class"] for row in csv.DictReader(file)] == text
