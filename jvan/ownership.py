@@ -56,23 +56,6 @@ def _regular(descriptor: int, name, flags: int) -> int:
         raise
 
 
-def write_unlinked(path, data: bytes, permissions: int = 0o664) -> None:
-    """`data` becomes the whole of `path`; a link there is replaced and not followed.
-
-    It is written to a file beside it whose name nobody can foresee, so that nobody waits there with a link.
-    """
-    fresh = f"{os.fspath(path)}.{os.urandom(8).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(fresh, flags, permissions)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(fresh, path)
-    except BaseException:
-        os.unlink(fresh)
-        raise
-
-
 def refuse_link(path) -> None:
     """OSError (ELOOP), with a fix, where the last part of this path is a link."""
     if os.path.islink(path):

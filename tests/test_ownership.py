@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from jvan.ownership import is_trusted, make_private_folder, open_unlinked, write_unlinked
+from jvan.files import replaced
+from jvan.ownership import is_trusted, make_private_folder, open_unlinked
 
 OTHER = 54321  # a user that this machine does not have
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
@@ -103,13 +104,14 @@ def test_a_folder_above_may_be_a_link(file, tmp_path):
 def test_writing_a_whole_file_replaces_a_link(file, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(file)
-    write_unlinked(link, b"new")
+    with replaced(link, follow=False) as place:
+        place.write_bytes(b"new")
     assert (link.read_bytes(), file.read_bytes(), link.is_symlink()) == (b"new", b"something", False)
 
 
 def test_a_whole_file_that_cannot_be_written_leaves_nothing_behind(file, tmp_path):
-    with pytest.raises(OSError):
-        write_unlinked(file.parent, b"new")
+    with pytest.raises(OSError), replaced(file.parent, follow=False) as place:
+        place.write_bytes(b"new")
     assert list(tmp_path.iterdir()) == [file.parent]
 
 

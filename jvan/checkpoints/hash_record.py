@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import own_cache_dir
-from ..ownership import is_trusted, make_private_folder, open_unlinked, write_unlinked
+from ..files import NOT_OTHERS, own_cache_dir, replaced
+from ..ownership import is_trusted, make_private_folder, open_unlinked
 from .digest import sha256_of_open
 
 FORMAT = 2  # 0.1.0's had no number
@@ -134,7 +134,8 @@ def _identity_in(document: dict) -> Identity | None:
 
 def _wrote(place: Path, document: dict) -> bool:
     try:
-        write_unlinked(place, json.dumps(document).encode("utf-8"))
+        with replaced(place, follow=False, permissions=NOT_OTHERS) as part:
+            part.write_text(json.dumps(document), encoding="utf-8")
         return True
     except OSError:
         return False

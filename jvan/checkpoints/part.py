@@ -14,7 +14,8 @@ import os
 import stat
 from pathlib import Path
 
-from ..ownership import open_unlinked, write_unlinked
+from ..files import NOT_OTHERS, replaced
+from ..ownership import open_unlinked
 
 NOT_OURS = "was replaced while it was written; choose a folder that nobody else may write"
 
@@ -67,7 +68,8 @@ class Part:
     def note(self, url: str, validator: str) -> None:
         """Keep what this is a part of: the address as a hash, since it may hold a mirror's token."""
         self._noted = {"url_sha256": _hash(url), "validator": validator}
-        write_unlinked(self._note, json.dumps(self._noted).encode("utf-8"))
+        with replaced(self._note, follow=False, permissions=NOT_OTHERS) as part:
+            part.write_text(json.dumps(self._noted), encoding="utf-8")
 
     def forget(self) -> None:
         """Remove both."""
