@@ -161,7 +161,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     text = str(error) if isinstance(error, JvanError) else " ".join(str(error).split())
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not isinstance(error, JvanError):
         return f"not enough memory{f' ({text})' if text else ''}; {MORE_MEMORY}"
     return text or type(error).__name__
 
