@@ -94,7 +94,7 @@ jvan.device.cuda_fault = lambda: {fault!r}
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.getcwd()]))
     monkeypatch.setattr(driver, "version", lambda: takes)
-    monkeypatch.setattr(benchmark, "_benchmark", lambda options: {"interrupted": False, "device": options.device})
+    monkeypatch.setattr(benchmark, "_benchmark", lambda options: ({"device": options.device}, 0))
     said = []
     monkeypatch.setattr(benchmark, "_print", lambda document, as_json: said.append(document["device"]))
     monkeypatch.setattr(benchmark, "_status", lambda document: 0)
