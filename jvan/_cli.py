@@ -1,8 +1,7 @@
-"""What every command shares: one-line errors, exit statuses, the device option."""
+"""What every command shares: one-line errors, exit statuses, streams."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import os
@@ -13,12 +12,12 @@ import tempfile
 
 from ._say import tell
 from ._stop import stops_in_order
-from ._text import printable
 from .errors import JittorRebuilt, JvanError
 
 QUIET = "log_silent"  # Jittor's own switch
 RESTARTED = "JVAN_RESTARTED"
 PATIENCE = 30  # seconds
+RESERVE = 4 << 20  # bytes, of which the kernel gives none before they are written
 MORE_MEMORY = "close other programs, raise this process's limit (ulimit -v, its container's), or give it less at a time"
 
 
@@ -33,28 +32,18 @@ def command(main):
     def guarded(argv=None) -> int:
         os.environ.setdefault(QUIET, "1")
         _open_closed_streams()
-        who = f"jvan {_name(main)}"
         try:
-            with stops_in_order(), _native_stderr_aside():
-                status = main(argv) or 0
-                sys.stdout.flush()
-            return status
+            return _run(main, argv)
         except BrokenPipeError:  # `jvan … | head`: the reader has gone, which is no error of ours
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as stop:
-            number = getattr(stop, "number", signal.SIGINT)
-            tell(f"{who}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
-            return 128 + number
+            return _stopped(main, getattr(stop, "number", signal.SIGINT))
         except JittorRebuilt as error:
             _restart(main, sys.argv[1:] if argv is None else argv, error)
             return 1
         except (JvanError, OSError, MemoryError) as error:
-            _let_go(error)
-            if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
-                tell(f"{who}: {one_line(error)}")
-            _end_for_all()
-            return 1
+            return _failed(main, error)
         except Exception:
             if sys.excepthook is sys.__excepthook__:
                 sys.excepthook = _show_traceback
@@ -64,6 +53,30 @@ def command(main):
             _end_compilers()
 
     return guarded
+
+
+def _run(main, argv) -> int:
+    reserve = [bytes(RESERVE)]
+    with stops_in_order(), _native_stderr_aside():
+        try:
+            status = main(argv) or 0
+        except MemoryError:
+            reserve.clear()  # the frames still hold what the job had, and to say so needs a little
+            raise
+        sys.stdout.flush()
+        return status
+
+
+def _stopped(main, number: int) -> int:
+    tell(f"jvan {_name(main)}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
+    return 128 + number
+
+
+def _failed(main, error: BaseException) -> int:
+    if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
+        tell(f"jvan {_name(main)}: {one_line(error)}")
+    _end_for_all()
+    return 1
 
 
 def _end_for_all() -> None:
@@ -140,15 +153,6 @@ def _plain_lines(text: str) -> list[str]:
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*m", "", text).strip())
 
 
-def _let_go(error: BaseException) -> None:
-    """Free what the job had in memory, which the frames still hold: printing needs a little."""
-    trace = error.__traceback__
-    while trace is not None:
-        with contextlib.suppress(RuntimeError):  # a frame that still runs
-            trace.tb_frame.clear()
-        trace = trace.tb_next
-
-
 def _show_traceback(kind, error, trace) -> None:
     """`sys.excepthook` for what nobody foresaw: its message may hold words from a file."""
     import traceback
@@ -164,46 +168,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError) and not isinstance(error, JvanError):
         return f"not enough memory{f' ({text})' if text else ''}; {MORE_MEMORY}"
     return text or type(error).__name__
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose complaint is one printable line: a pattern may have put a file's name among the options."""
-
-    def error(self, message: str):
-        super().error(printable(message))
-
-
-def positive(text: str) -> int:
-    """An argument of a parser: a whole number from 1 on."""
-    return _whole(text, 1, "a positive integer")
-
-
-def not_negative(text: str) -> int:
-    """An argument of a parser: a whole number from 0 on."""
-    return _whole(text, 0, "a whole number")
-
-
-def _whole(text: str, least: int, what: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return int(text)
-
-
-def add_device(parser) -> None:
-    """--device."""
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
-    )
-
-
-def add_dtype(parser) -> None:
-    """--dtype."""
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="what is multiplied; float16 on GPUs alone (default: float32)",
-    )
 
 
 def _name(main) -> str:

@@ -21,7 +21,7 @@ from .variants import VARIANTS, describe, variant_config
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Measure every case and print the report, cut short by Ctrl-C (130) or SIGTERM (143) what was measured until then."""
+    """Measure every case and print the report; 130 or 143 where Ctrl-C or SIGTERM cut it short, with what was measured."""
     parser = _parser()
     options = parser.parse_args(argv)
     if options.device == "auto":

@@ -9,7 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from ._cli import Parser, command
+from ._arguments import Parser
+from ._cli import command
 from ._say import bar, show, show_json
 from ._text import printable
 from .variants import VARIANTS

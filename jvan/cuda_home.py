@@ -7,7 +7,8 @@ import os
 import shlex
 import sys
 
-from ._cli import Parser, command
+from ._arguments import Parser
+from ._cli import command
 from ._say import show, show_json, tell
 
 EPILOG = """\

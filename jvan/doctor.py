@@ -12,11 +12,12 @@ import tempfile
 import threading
 
 from . import _bootstrap, children
+from ._arguments import Parser
 from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
 from ._boot_cuda import check_cuda, check_gpus
 from ._boot_gate import FATAL
 from ._boot_python import check_jittor
-from ._cli import Parser, command
+from ._cli import command
 from ._say import show, show_json, tell
 
 NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB

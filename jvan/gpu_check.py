@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from . import children
-from ._cli import Parser, command
+from ._arguments import Parser
+from ._cli import command
 from ._say import show
 from .benchmarking import gpu_summary, gpu_wheels
 from .benchmarking.gpu_environment import before_jittor

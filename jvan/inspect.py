@@ -6,7 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from ._cli import Parser, command
+from ._arguments import Parser
+from ._cli import command
 from ._say import show, show_json
 from ._text import printable
 from .errors import CheckpointError

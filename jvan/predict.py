@@ -8,7 +8,8 @@ import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
-from ._cli import Parser, add_device, add_dtype, command, positive
+from ._arguments import Parser, add_device, add_dtype, positive
+from ._cli import command
 from ._say import bar, show, show_ascii, tell
 from ._stop import whole
 from .errors import JittorRebuilt

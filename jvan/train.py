@@ -7,7 +7,8 @@ import os
 import sys
 from dataclasses import fields
 
-from ._cli import Parser, command
+from ._arguments import Parser
+from ._cli import command
 from ._say import tell
 
 EPILOG = """\

@@ -6,7 +6,8 @@ import csv
 import sys
 from argparse import RawDescriptionHelpFormatter
 
-from ._cli import Parser, add_device, add_dtype, command, not_negative, positive
+from ._arguments import Parser, add_device, add_dtype, not_negative, positive
+from ._cli import command
 from ._say import bar, show, show_json, tell
 from ._text import cell
 from .files import check_writable, replaced

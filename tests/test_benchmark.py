@@ -134,12 +134,13 @@ def test_wrong_outputs_show_no_ratio(fakes, capsys):
     assert row[3] == "wrong" and row[-1] == "1.0e+00"
 
 
-def test_interruption_reports_and_leaves_nothing(fakes, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault, signalled", [("interrupt", 130), ("terminate", 143)])
+def test_interruption_reports_and_leaves_nothing(fault, signalled, fakes, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark.tempfile, "tempdir", str(tmp_path))
-    fakes(openvino={"fault": "interrupt", "at": 6})
+    fakes(openvino={"fault": fault, "at": 6})
     status, out, err = run(capsys, "--json", "--batch-size", "1", "2")
     document = json.loads(out)
-    assert status == 130 and "interrupted" in err
+    assert status == signalled and "interrupted" in err
     assert document["interrupted"] and len(document["cases"]) == 1
     assert document["cases"][0]["engines"][1]["median_ms"] == 500
     assert [path.name for path in tmp_path.iterdir()] == ["diary"]

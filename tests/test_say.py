@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jvan import _say
-from jvan._cli import Parser
+from jvan._arguments import Parser
 from jvan._text import cell, printable
 from jvan.errors import DownloadError, PictureError
 
@@ -114,7 +114,7 @@ def test_nothing_else_prints():
         if name not in BY_ITSELF:
             found |= {f"{name}: {text.splitlines()[node.lineno - 1].strip()}" for node in others(ast.parse(text))}
     elsewhere = {place for place in found if not place.startswith("_say.py: ")}
-    assert elsewhere == {"_cli.py: class Parser(argparse.ArgumentParser):"} and len(found) > 3
+    assert elsewhere == {"_arguments.py: class Parser(argparse.ArgumentParser):"} and len(found) > 3
 
 
 def run(*arguments):

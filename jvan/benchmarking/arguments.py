@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from .._cli import Parser, positive
+from .._arguments import Parser, positive
 from ..variants import VANConfig, parse_arch
 from .cuda_engines import DTYPES, NAMES, TRAINING
 from .engines import DTYPES as CPU_DTYPES

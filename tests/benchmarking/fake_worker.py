@@ -54,9 +54,12 @@ class Engine:
     def fail(self):
         raise ValueError("no such\nlayer")
 
-    def interrupt(self):
-        os.kill(os.getppid(), signal.SIGINT)
+    def interrupt(self, number=signal.SIGINT):
+        os.kill(os.getppid(), number)
         time.sleep(60)
+
+    def terminate(self):
+        self.interrupt(signal.SIGTERM)
 
     def outputs(self):
         if self.task.get("fault") == "shape":
