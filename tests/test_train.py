@@ -59,8 +59,8 @@ def test_pictures_too_large_for_this_machine_are_refused_before_anything_is_writ
     monkeypatch.setattr("jvan.memory_limit.available_memory", lambda: Limit(10**9, "the test"))
     options = ("--arch", SMALLEST, "--batch-size", "8", "--output", tmp_path / "run")
     line = refused(capsys, data, "--img-size", "512", *options)
-    # 8 pictures of 512² with 3 channels; 12 maps of 8 channels a block, at sides 512, 256, 128 and 64, of 4 bytes
-    needed = 8 * 4 * (3 * 512**2 + 12 * 8 * (512**2 + 256**2 + 128**2 + 64**2))
+    # 8 pictures of 512² with 3 channels; 8 + 2 maps of 8 channels a block, at sides 512, 256, 128 and 64, of 4 bytes
+    needed = 8 * 4 * (3 * 512**2 + (8 + 2) * 8 * (512**2 + 256**2 + 128**2 + 64**2))
     assert f"a step on 8 pictures of 512×512 pixels needs {needed / 1e9:.2f} GB of memory" in line
     assert "this process may have 1.00 GB more (the test); choose a smaller --img-size or --batch-size" in line
     assert not (tmp_path / "run").exists()

@@ -26,7 +26,7 @@ DROP_PATH = {
     "van_b6": 0.3,
 }  # official train.sh; B5 and B6: the 22K fine-tuning
 FLOAT = 4  # bytes
-MAPS_A_BLOCK, MAPS_CHECKPOINTED = 12, 3  # of a stage's size, kept for the gradients
+MAPS, MAPS_CHECKPOINTED = 8, 3  # of a stage's size, kept of each block for the gradients
 
 
 def check_device(dtype: str, sync_bn: bool, processes: int) -> None:
@@ -104,18 +104,17 @@ def settle(config, state: State | None, pictures: int, processes: int):
 def check_step(config, network: VANConfig, processes: int) -> None:
     """MemoryLimitError where a step of a settled configuration takes more memory than this process may have, on a CPU.
 
-    What a step keeps for its gradients was measured as 12 to 15 maps a block, and as 4 with gradient checkpointing; the
-    least of these is taken, and the batches that the loader makes ahead. A weights file may ask for any size of pictures.
+    A weights file may ask for any size of pictures. Counted are the batches that the loader makes ahead, and what a step keeps of
+    each block for the gradients: by measurement 8.3 maps, and as many as the feed-forward is wider; 3.6 with gradient checkpointing.
     """
     part = config.batch_size // (processes * config.accum_steps)
-    kept = MAPS_CHECKPOINTED if config.grad_checkpointing else MAPS_A_BLOCK
-    side, values = config.img_size, 0
-    for i, (chans, depth) in enumerate(zip(network.embed_dims, network.depths)):
+    side, kept = config.img_size, 0
+    for i, (chans, depth, ratio) in enumerate(zip(network.embed_dims, network.depths, network.mlp_ratios)):
         side = -(-side // (2 if i else network.stem_stride))
-        values += depth * side * side * chans
+        kept += depth * side * side * chans * (MAPS_CHECKPOINTED if config.grad_checkpointing else MAPS + ratio)
     slots, batch = slots_for((config.batch_size // processes, 3, config.img_size, config.img_size))
     check_memory(
-        (slots if config.workers else 1) * batch + (0 if on_gpu() else FLOAT * part * kept * values),
+        (slots if config.workers else 1) * batch + (0 if on_gpu() else FLOAT * part * kept),
         f"a step on {part} pictures of {config.img_size}×{config.img_size} pixels",
         "choose a smaller --img-size or --batch-size, or --grad-checkpointing",
     )
