@@ -153,13 +153,6 @@ def _is_code(name: str) -> bool:
     return name.endswith(CODE) or (".so." in name and not name.endswith(".key"))  # libdnnl.so.2, but not op.so.key
 
 
-def _target(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:  # leads nowhere
-        return None
-
-
 def _is_foreign(status: os.stat_result) -> bool:
     return status.st_uid not in (0, os.getuid())
 

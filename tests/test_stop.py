@@ -38,7 +38,7 @@ SIZE = 10
 def at_end(): pass
 def met(number): pass
 {changes}
-os.execv = lambda *a: None
+os.execve = lambda *given: None
 sys.exit(predict.main(sys.argv[1:]))
 """
 FILES = [f"nothing-{number}.png" for number in range(9)]
@@ -139,9 +139,12 @@ def test_a_fault_of_ours_leaves_a_whole_list_too_and_an_escaped_traceback(files)
     assert b"\x1b" not in err and "ZeroDivisionError: \\x1b[31m中".encode() in err.splitlines()[-1]
 
 
-def test_a_command_that_is_started_anew_prints_its_list_then(files):
-    process = start("def met(number): raise JittorRebuilt('anew')", *files, "--json")
-    assert process.communicate(timeout=30)[0] == b"" and process.returncode == 1
+@pytest.mark.parametrize("again, printed", [("", b""), ("1", b"[]\n")])
+def test_a_command_that_is_started_anew_prints_its_list_then(files, again, printed):
+    """It is started anew once; where that was of no use the list ends here."""
+    surroundings = {**os.environ, "JVAN_RESTARTED": again} if again else None
+    process = start("def met(number): raise JittorRebuilt('anew')", *files, "--json", env=surroundings)
+    assert process.communicate(timeout=30)[0] == printed and process.returncode == 1
 
 
 @pytest.mark.parametrize("number, status, unbuffered", [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "1")])
