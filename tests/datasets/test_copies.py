@@ -431,6 +431,21 @@ class TestLeftovers:
         assert os.path.exists(copy)
 
 
+def test_a_lock_that_may_only_be_read_keeps_nobody_out(archive, folder, monkeypatch):
+    """Another user's, whose unpacking was killed."""
+    lock = folder / f"{name_of(archive)}.lock"
+    lock.touch()
+    opened = os.open
+
+    def refused(path, flags, *mode, **how):
+        if os.fspath(path) == str(lock) and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode, **how)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert len(open_split(str(archive), "train"))
+
+
 def test_a_file_that_takes_the_copys_place_is_not_read(archive, folder):
     """By a worker of a loader, which opens it anew."""
     import pickle
