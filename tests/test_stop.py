@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jvan import predict
+from jvan._cli import command
 from jvan.errors import JvanError
 from jvan.inference.predictor import Prediction
 
@@ -174,6 +175,16 @@ def test_a_second_signal_ends_it_at_once(files):
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == -signal.SIGTERM
     process.communicate()
+
+
+@pytest.mark.parametrize("module, name", [("__main__", "jvan"), ("validate", "jvan validate")])
+def test_the_line_names_the_command(module, name, capsys):
+    """Ctrl-C may come before `jvan` knows which command is asked for."""
+    program = "def main(argv): signal.raise_signal(signal.SIGINT)"
+    space = {"signal": signal}
+    exec(compile(program, f"jvan/{module}.py", "exec"), space)
+    assert command(space["main"])([]) == 130
+    assert capsys.readouterr().err == f"{name}: interrupted\n"
 
 
 def test_what_nohup_ignores_stays_ignored(files):
