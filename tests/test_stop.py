@@ -180,10 +180,12 @@ def test_a_second_signal_ends_it_at_once(files):
 @pytest.mark.parametrize("module, name", [("__main__", "jvan"), ("validate", "jvan validate")])
 def test_the_line_names_the_command(module, name, capsys):
     """Ctrl-C may come before `jvan` knows which command is asked for."""
-    program = "def main(argv): signal.raise_signal(signal.SIGINT)"
-    space = {"signal": signal}
-    exec(compile(program, f"jvan/{module}.py", "exec"), space)
-    assert command(space["main"])([]) == 130
+
+    def main(argv):
+        signal.raise_signal(signal.SIGINT)
+
+    main.__code__ = main.__code__.replace(co_filename=f"jvan/{module}.py")
+    assert command(main)([]) == 130
     assert capsys.readouterr().err == f"{name}: interrupted\n"
 
 
