@@ -68,13 +68,13 @@ def _run(main, argv) -> int:
 
 
 def _stopped(main, number: int) -> int:
-    tell(f"jvan {_name(main)}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
+    tell(f"{_name(main)}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
     return 128 + number
 
 
 def _failed(main, error: BaseException) -> int:
     if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
-        tell(f"jvan {_name(main)}: {one_line(error)}")
+        tell(f"{_name(main)}: {one_line(error)}")
     _end_for_all()
     return 1
 
@@ -111,7 +111,7 @@ def _open_closed_streams() -> None:
 
 def _restart(main, argv, error) -> None:
     """Run the command once more in place of this process: what Jittor rebuilt is only used by a new one."""
-    tell(f"jvan {_name(main)}: {one_line(error)}")
+    tell(f"{_name(main)}: {one_line(error)}")
     with contextlib.suppress(OSError, ValueError):  # `jvan` around `jvan predict` may keep what C++ writes aside
         os.dup2(sys.stderr.fileno(), 2)
     if RESTARTED not in os.environ:
@@ -171,7 +171,8 @@ def one_line(error: BaseException) -> str:
 
 
 def _name(main) -> str:
-    return _module(main).replace("_", "-")
+    module = _module(main)
+    return "jvan" if module == "__main__" else f"jvan {module.replace('_', '-')}"
 
 
 def _module(main) -> str:

@@ -96,7 +96,7 @@ def listen_again() -> None:
 
 
 def _look_after_compilers(number, frame) -> None:
-    """JvanError where one of the processes was killed that compile for Jittor, which waits for its answer for ever."""
+    """JvanError where one of the processes was killed that compile for Jittor, which would wait for its answer without end."""
     pool = getattr(sys.modules.get("jittor_utils"), "p", None)
     codes = [each.exitcode for each in getattr(pool, "_pool", ()) if each._parent_pid == os.getpid()]
     if -signal.SIGKILL in codes:

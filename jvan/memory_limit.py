@@ -18,7 +18,7 @@ NO_LIMIT = 1 << 60  # bytes; cgroups of version 1 write a number near 2^63 where
 
 
 class Limit(NamedTuple):
-    """Bytes that may still be taken, and who says so."""
+    """Bytes that may still be taken, and whose limit it is."""
 
     free: int
     who: str

@@ -43,6 +43,16 @@ def open_unlinked(path, mode: str = "rb", permissions: int = 0o666, **options):
     return open(path, mode, opener=opener, **options)
 
 
+def open_lock(path):
+    """A file to lock, made where it is missing. One that another user has left behind may only be read, and serves as well."""
+    try:
+        return open_unlinked(path, "ab")
+    except PermissionError:
+        if not os.path.lexists(path):
+            raise
+        return open_unlinked(path, "rb")
+
+
 def _regular(descriptor: int, name, flags: int) -> int:
     """The descriptor of a regular file, which is emptied only now where `flags` ask for it."""
     try:

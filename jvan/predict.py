@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
 from ._arguments import Parser, add_device, add_dtype, positive
-from ._cli import command
+from ._cli import RESTARTED, command
 from ._say import bar, show, show_ascii, tell
 from ._stop import whole
 from .errors import JittorRebuilt
@@ -161,7 +162,8 @@ class _Json:
 
     def __exit__(self, kind, *_) -> None:
         with whole:
-            again = kind is JittorRebuilt  # the command then runs once more, and prints the list
+            # the command then runs once more, and prints the list
+            again = kind is JittorRebuilt and RESTARTED not in os.environ
             if not self._ended and not again:
                 show_ascii("\n]\n" if self._begun else "[]\n", at_once=True)
             self._ended = True

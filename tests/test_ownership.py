@@ -5,7 +5,7 @@ import os
 import pytest
 
 from jvan.files import replaced
-from jvan.ownership import is_trusted, make_private_folder, open_unlinked
+from jvan.ownership import is_trusted, make_private_folder, open_lock, open_unlinked
 
 OTHER = 54321  # a user that this machine does not have
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
@@ -90,6 +90,22 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, mode):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError):  # ENXIO where nobody reads
         open_unlinked(tmp_path / "pipe", mode)
+
+
+def test_a_lock_that_somebody_else_has_left_behind_is_read(file, monkeypatch):
+    """As the kernel refuses it to a user who may only read it, or in a folder such as /tmp (fs.protected_regular)."""
+    opened = os.open
+
+    def refused(path, flags, *mode):
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    with open_lock(file) as lock:
+        assert lock.read() == b"something"
+    with pytest.raises(PermissionError):
+        open_lock(file.with_name("missing"))
 
 
 def test_a_folder_above_may_be_a_link(file, tmp_path):

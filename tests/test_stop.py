@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jvan import predict
+from jvan._cli import command
 from jvan.errors import JvanError
 from jvan.inference.predictor import Prediction
 
@@ -38,7 +39,7 @@ SIZE = 10
 def at_end(): pass
 def met(number): pass
 {changes}
-os.execv = lambda *a: None
+os.execve = lambda *given: None
 sys.exit(predict.main(sys.argv[1:]))
 """
 FILES = [f"nothing-{number}.png" for number in range(9)]
@@ -139,9 +140,12 @@ def test_a_fault_of_ours_leaves_a_whole_list_too_and_an_escaped_traceback(files)
     assert b"\x1b" not in err and "ZeroDivisionError: \\x1b[31m中".encode() in err.splitlines()[-1]
 
 
-def test_a_command_that_is_started_anew_prints_its_list_then(files):
-    process = start("def met(number): raise JittorRebuilt('anew')", *files, "--json")
-    assert process.communicate(timeout=30)[0] == b"" and process.returncode == 1
+@pytest.mark.parametrize("again, printed", [("", b""), ("1", b"[]\n")])
+def test_a_command_that_is_started_anew_prints_its_list_then(files, again, printed):
+    """It is started anew once; where that was of no use the list ends here."""
+    surroundings = {**os.environ, "JVAN_RESTARTED": again} if again else None
+    process = start("def met(number): raise JittorRebuilt('anew')", *files, "--json", env=surroundings)
+    assert process.communicate(timeout=30)[0] == printed and process.returncode == 1
 
 
 @pytest.mark.parametrize("number, status, unbuffered", [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "1")])
@@ -171,6 +175,18 @@ def test_a_second_signal_ends_it_at_once(files):
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == -signal.SIGTERM
     process.communicate()
+
+
+@pytest.mark.parametrize("module, name", [("__main__", "jvan"), ("validate", "jvan validate")])
+def test_the_line_names_the_command(module, name, capsys):
+    """Ctrl-C may come before `jvan` knows which command is asked for."""
+
+    def main(argv):
+        signal.raise_signal(signal.SIGINT)
+
+    main.__code__ = main.__code__.replace(co_filename=f"jvan/{module}.py")
+    assert command(main)([]) == 130
+    assert capsys.readouterr().err == f"{name}: interrupted\n"
 
 
 def test_what_nohup_ignores_stays_ignored(files):

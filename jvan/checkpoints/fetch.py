@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DownloadError
 from ..files import cache_dir, own_cache_dir
-from ..ownership import make_private_folder, open_unlinked
+from ..ownership import make_private_folder, open_lock
 from ._http import Unusable
 from .addresses import HUB, addresses_of
 from .catalogue import Entry
@@ -89,7 +89,7 @@ def _locked(path: Path):
 
     The lock falls with the process that holds it, so a crash leaves nothing to clean up.
     """
-    with open_unlinked(path.with_name(path.name + ".lock"), "ab") as lock:
+    with open_lock(path.with_name(path.name + ".lock")) as lock:
         try:
             _take(lock, path)
         except OSError:  # a file system without locks: a .part of our own, which nobody resumes

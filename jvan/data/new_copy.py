@@ -11,7 +11,7 @@ from pathlib import Path
 from .._say import tell
 from ..errors import DataError
 from ..files import NOT_OTHERS, PART, cache_dir, own_cache_dir, temporary
-from ..ownership import make_private_folder, open_unlinked
+from ..ownership import make_private_folder, open_lock, open_unlinked
 from .archive import Archive
 from .copies import is_ours, note, open_copy, stamp_of
 
@@ -89,7 +89,7 @@ def make_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(path):
     """Hold a lock that processes of one or several users share; OSError where its file is a link, or cannot be made."""
-    with open_unlinked(path, "ab") as lock:
+    with open_lock(path) as lock:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -117,11 +117,11 @@ def _compared(archive: Archive, copy: str):
         file.close()
         return None
     file.close()
-    if is_ours(copy):
-        copy = _renamed(copy, os.path.join(os.path.dirname(copy), archive.copy_name))
-    file = open_copy(copy, before)
+    place = _renamed(copy, os.path.join(os.path.dirname(copy), archive.copy_name)) if is_ours(copy) else copy
+    file = open_copy(place, before)
     if file is not None:
-        note(archive, copy, stamp_of(file))
+        # what is written to it from now on changes the stamp, and so does a new name
+        note(archive, place, before if place == copy else stamp_of(file))
     return file
 
 

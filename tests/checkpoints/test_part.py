@@ -153,6 +153,20 @@ def test_a_lock_that_is_a_link_is_refused_in_one_line(served, victim, by):
     assert not served.requests
 
 
+def test_a_lock_that_may_only_be_read_keeps_nobody_out(served, monkeypatch):
+    """Another user's, whose download was killed."""
+    beside(".lock").touch()
+    opened = os.open
+
+    def refused(path, flags, *mode, **how):
+        if str(path).endswith(".lock") and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode, **how)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert obtain(entry()).read_bytes() == CONTENT
+
+
 def test_a_record_that_is_a_link_is_replaced(served, victim):
     beside(".sha256.json").symlink_to(victim)
     obtain(entry())

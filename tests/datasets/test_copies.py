@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvan.data import leftovers
+from jvan.data import leftovers, unpack
 from jvan.data.archive import Archive
 from jvan.data.copies import stamp_of
 from jvan.data.decompress import kind_of
@@ -429,6 +429,41 @@ class TestLeftovers:
         found = leftovers.leftovers()
         assert {os.path.basename(each.path) for each in found} == set(names) and {each.size for each in found} == {5}
         assert os.path.exists(copy)
+
+
+def test_a_lock_that_may_only_be_read_keeps_nobody_out(archive, folder, monkeypatch):
+    """Another user's, whose unpacking was killed."""
+    lock = folder / f"{name_of(archive)}.lock"
+    lock.touch()
+    opened = os.open
+
+    def refused(path, flags, *mode, **how):
+        if os.fspath(path) == str(lock) and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode, **how)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert len(open_split(str(archive), "train"))
+
+
+def test_a_copy_that_is_changed_right_after_it_was_compared_is_not_believed_later(archive, folder, monkeypatch):
+    """Within size and mtime, by whoever may write it."""
+    copy = plant(folder / name_of(archive), PICTURES)
+    copy.chmod(0o666)
+    opened = unpack.open_copy
+
+    def changed(path, stamp):
+        times = os.stat(path).st_mtime_ns
+        with open(path, "r+b") as file:
+            file.write(b"x")
+        os.utime(path, ns=(times, times))
+        return opened(path, stamp)
+
+    with monkeypatch.context() as race:
+        race.setattr(unpack, "open_copy", changed)
+        unpack.plain_tar(str(archive)).close()
+    with unpack.plain_tar(str(archive)) as file:
+        assert file.read(1) != b"x"
 
 
 def test_a_file_that_takes_the_copys_place_is_not_read(archive, folder):
