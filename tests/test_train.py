@@ -56,13 +56,13 @@ def refused(capsys, *arguments, status=1):
 def test_pictures_too_large_for_this_machine_are_refused_before_anything_is_written(
     data, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("jvan.memory_limit.available_memory", lambda: Limit(10**9, "the test"))
+    monkeypatch.setattr("jvan.memory_limit.available_memory", lambda: Limit(5 * 10**8, "the test"))
     options = ("--arch", SMALLEST, "--batch-size", "8", "--output", tmp_path / "run")
     line = refused(capsys, data, "--img-size", "512", *options)
     # 8 pictures of 512² with 3 channels; 8 + 2 maps of 8 channels a block, at sides 512, 256, 128 and 64, of 4 bytes
     needed = 8 * 4 * (3 * 512**2 + (8 + 2) * 8 * (512**2 + 256**2 + 128**2 + 64**2))
     assert f"a step on 8 pictures of 512×512 pixels needs {needed / 1e9:.2f} GB of memory" in line
-    assert "this process may have 1.00 GB more (the test); choose a smaller --img-size or --batch-size" in line
+    assert "this process may have 0.50 GB more (the test); choose a smaller --img-size or --batch-size" in line
     assert not (tmp_path / "run").exists()
 
 
