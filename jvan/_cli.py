@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 
-from ._say import tell
+from ._say import Said, show_json, tell
 from ._stop import stops_in_order
 from .errors import JittorRebuilt, JvanError
 
@@ -24,7 +24,8 @@ MORE_MEMORY = "close other programs, raise this process's limit (ulimit -v, its 
 def command(main):
     """Wrap `main(argv) -> int | None`: a failed job is one line on stderr and status 1, Ctrl-C is 130, SIGTERM 143.
 
-    Bad usage ends in argparse with status 2. Jittor's own log is silenced unless the user
+    With --json a job that fails before it has printed anything prints {"error": the line}, so that a program always
+    reads one document. Bad usage ends in argparse with status 2. Jittor's own log is silenced unless the user
     asked for it with `log_silent=0`.
     """
 
@@ -32,18 +33,21 @@ def command(main):
     def guarded(argv=None) -> int:
         os.environ.setdefault(QUIET, "1")
         _open_closed_streams()
+        Said.anything = False
+        answers = "--json" in (sys.argv[1:] if argv is None else argv)
         try:
             return _run(main, argv)
         except BrokenPipeError:  # `jvan … | head`: the reader has gone, which is no error of ours
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as stop:
-            return _stopped(main, getattr(stop, "number", signal.SIGINT))
+            return _stopped(main, getattr(stop, "number", signal.SIGINT), answers)
         except JittorRebuilt as error:
             _restart(main, sys.argv[1:] if argv is None else argv, error)
+            _answer(one_line(error), answers)
             return 1
         except (JvanError, OSError, MemoryError) as error:
-            return _failed(main, error)
+            return _failed(main, error, answers)
         except Exception:
             if sys.excepthook is sys.__excepthook__:
                 sys.excepthook = _show_traceback
@@ -67,16 +71,26 @@ def _run(main, argv) -> int:
         return status
 
 
-def _stopped(main, number: int) -> int:
-    tell(f"{_name(main)}: {'terminated' if number == signal.SIGTERM else 'interrupted'}")
+def _stopped(main, number: int, answers: bool) -> int:
+    how = "terminated" if number == signal.SIGTERM else "interrupted"
+    tell(f"{_name(main)}: {how}")
+    _answer(how, answers)
     return 128 + number
 
 
-def _failed(main, error: BaseException) -> int:
+def _failed(main, error: BaseException, answers: bool) -> int:
     if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
         tell(f"{_name(main)}: {one_line(error)}")
+        _answer(one_line(error), answers)
     _end_for_all()
     return 1
+
+
+def _answer(error: str, answers: bool) -> None:
+    """The document of --json for a job that failed before it had printed any."""
+    if answers and not Said.anything:
+        with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full: the line was told
+            show_json({"error": error})
 
 
 def _end_for_all() -> None:

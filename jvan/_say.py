@@ -13,6 +13,12 @@ from ._text import printable
 LONGEST = 5000  # characters of a line; a path may have 4096
 
 
+class Said:
+    """Whether anything was printed on standard output since a command began."""
+
+    anything = False
+
+
 def show(*lines: str) -> None:
     """Print lines on standard output, at once."""
     _print(sys.stdout, lines)
@@ -55,6 +61,7 @@ def _print(stream, lines) -> None:
 
 
 def _write(stream, text: str, at_once: bool) -> None:
+    Said.anything = Said.anything or stream is sys.stdout
     with whole, _bars_aside(stream):
         raw = getattr(stream, "buffer", None)
         if not isinstance(raw, io.RawIOBase):

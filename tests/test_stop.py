@@ -14,6 +14,8 @@ import pytest
 
 from jvan import predict
 from jvan._cli import command
+from jvan._say import show_json
+from jvan._stop import Stopped
 from jvan.errors import JvanError
 from jvan.inference.predictor import Prediction
 
@@ -39,7 +41,7 @@ SIZE = 10
 def at_end(): pass
 def met(number): pass
 {changes}
-os.execve = lambda *given: None
+os.execve = lambda *given: os._exit(1)
 sys.exit(predict.main(sys.argv[1:]))
 """
 FILES = [f"nothing-{number}.png" for number in range(9)]
@@ -210,7 +212,7 @@ def test_a_forked_child_ends_by_sigterm_alone(files):
     assert ended(process, files)[:2] == (0, 1)
 
 
-def test_doctor_ends_its_child_and_prints_no_half_document():
+def test_doctor_ends_its_child_and_prints_a_whole_document():
     program = (
         "import sys\n"
         "from jvan import doctor\n"
@@ -223,7 +225,11 @@ def test_doctor_ends_its_child_and_prints_no_half_document():
     )
     child = int(process.stderr.readline().split()[-1])
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30) == (b"", b"jvan doctor: terminated\n") and process.returncode == 143
+    out, err = process.communicate(timeout=30)
+    assert (json.loads(out), err) == (
+        {"error": "terminated"},
+        b"jvan doctor: terminated\n",
+    ) and process.returncode == 143
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 
@@ -281,3 +287,36 @@ def test_want_of_memory_in_a_loaders_worker_is_the_same_error():
             raise MemoryError("a GiB")
 
     assert _answer(Work(), 0, 0, None, 0, 1) == ([], (MemoryError, "in a loader's worker: a GiB"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(JvanError("a \x1b fault"), 1), (MemoryError("no room"), 1), (KeyboardInterrupt(), 130), (Stopped(15), 143)],
+)
+def test_json_of_a_job_that_fails_is_one_document(fault, status, capsys):
+    def main(argv):
+        raise fault
+
+    assert command(main)(["--json"]) == status
+    out, err = capsys.readouterr()
+    ((key, line),) = json.loads(out).items()
+    assert key == "error" and line.isprintable() and line in err
+    assert command(main)(["a", "b"]) == status and capsys.readouterr().out == ""
+
+
+def test_a_document_that_is_there_is_not_followed_by_another(capsys):
+    def main(argv):
+        show_json({"found": 1})
+        raise JvanError("and something is wrong with it")
+
+    assert command(main)(["--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"found": 1}
+
+
+@pytest.mark.parametrize("call", ["inspect missing.pth", "convert missing.pth b.npz", "validate missing"])
+def test_commands_answer_in_json_that_they_failed(call, tmp_path):
+    call = [sys.executable, "-m", "jvan", *call.split(), "--json"]
+    done = subprocess.run(
+        call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "missing" in json.loads(done.stdout)["error"]
