@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from typing import Callable
 
 import jittor as jt
+import numpy as np
 from jittor import nn
 
 from .blocks import LKA, Block, PatchEmbed
@@ -153,10 +155,11 @@ class VANFeatures(VAN):
 
     def __init__(self, *args, out_indices=(0, 1, 2, 3), **kwargs):
         super().__init__(*args, num_classes=0, **kwargs)
-        chosen = tuple(out_indices) if isinstance(out_indices, (list, tuple, range)) else (out_indices,)
-        if not chosen or not set(chosen) <= {0, 1, 2, 3} or len(set(chosen)) != len(chosen):
+        chosen = tuple(out_indices) if isinstance(out_indices, (list, tuple, range, np.ndarray)) else (out_indices,)
+        whole = all(isinstance(index, Integral) for index in chosen)
+        if not chosen or not whole or not set(chosen) <= {0, 1, 2, 3} or len(set(chosen)) != len(chosen):
             raise ValueError(f"out_indices is {out_indices!r}; choose some of 0, 1, 2, 3, each once")
-        self.out_indices = chosen
+        self.out_indices = tuple(map(int, chosen))
         self.feature_info = [self.feature_info[i] for i in self.out_indices]
 
     def reset_classifier(self, num_classes: int):
