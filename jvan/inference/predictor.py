@@ -14,6 +14,7 @@ import numpy as np
 
 from ..checkpoints.given import check_given
 from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
+from ..ops.forked import check_not_forked
 from .in_memory import InMemory, in_memory, is_encoded
 from .labels import Label, checked, given_labels, labels_for
 from .pictures import read_picture
@@ -36,13 +37,14 @@ class Predictor:
 
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
     with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`),
-    a sequence of names or a dict {index: name} or {name: index}, in place of the weights' own. `device` is "auto", "cpu" or "cuda",
-    `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a
-    classification head, JvanError for labels that are not one a class and for a dtype that the device
-    does not have.
+    a sequence of names or a dict {index: name} or {name: index}, in place of the weights' own. `device` is "auto", "cpu"
+    or "cuda", `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a classification head,
+    JvanError for labels that are not one a class, for a dtype that the device does not have, and in a process that was
+    forked off one that has made a network.
     """
 
     def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16):  # fmt: skip
+        check_not_forked()
         given = None if labels is None else given_labels(labels)
         weights, self.weights = _resolve(arch, weights)
 
@@ -74,6 +76,7 @@ class Predictor:
         return predictor
 
     def _set_up(self, model, given, source, batch_size, dtype) -> None:
+        check_not_forked()
         batch_size = _positive("batch_size", batch_size)
         metadata = model.metadata
         if metadata is None:
@@ -129,6 +132,7 @@ class Predictor:
         An image that is a PictureError already is handed through. JvanError if the network's output is
         not finite.
         """
+        check_not_forked()
         topk = _positive("topk", topk)
         batch = []
         for image, array in self._decoded(images):

@@ -9,6 +9,7 @@ from ..checkpoints.given import check_given
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import load_state
 from ..errors import CheckpointError
+from ..ops.forked import check_not_forked
 from ..variants import VANConfig, variant_config
 from .blocks import LKA
 from .loading import adapt_input, assign
@@ -83,6 +84,7 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
     `strict=False` a head that only one of the two has is returned instead; the rest still raises.
     `model.metadata` becomes the file's.
     """
+    check_not_forked()
     check_given(path)
     state = load_state(path)
     config = model.metadata.config if model.metadata else None
