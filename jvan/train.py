@@ -53,10 +53,16 @@ def _parser() -> Parser:
         argument_default=argparse.SUPPRESS,  # so that a recipe knows what was typed
         allow_abbrev=False,  # the official script's --amp is no --amp-dtype
     )
-    parser.add_argument("data", metavar="DATA", help="the pictures to learn from")
+    parser.add_argument("data", metavar="DATA", type=_not_empty, help="the pictures to learn from")
     for option in (each for each in fields(TrainConfig) if "help" in each.metadata):
         parser.add_argument(*_names(option), dest=option.name, **_how(option))
     return parser
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give the folder or the tar file of the pictures")
+    return text
 
 
 def _names(option) -> tuple[str, ...]:
@@ -92,6 +98,8 @@ def _reader(option):
     def read(text: str):
         if option.name == "aa" and text == "none":
             return None
+        if not text:
+            raise argparse.ArgumentTypeError("its value is empty; leave the option out, or give it one")
         try:
             value = convert(text)
         except ValueError:

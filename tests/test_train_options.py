@@ -81,6 +81,16 @@ def test_bad_values_are_usage_errors(wrong, capsys):
     assert exit.value.code == 2 and wrong.split()[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option", ["--val", "--output", "--weights", "--arch", "--aa", "--epochs", "--model-ema", "DATA"]
+)
+def test_an_empty_value_is_a_usage_error_that_names_the_option(option, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([""] if option == "DATA" else ["data", f"{option}="])
+    last = capsys.readouterr().err.rstrip().splitlines()[-1]
+    assert exit.value.code == 2 and option in last and "is empty" in last
+
+
 def test_the_imagenet_recipe_is_the_official_one():
     config = make_config({"data": "d", "batch_size": 1024})
     assert (config.peak_lr, config.epochs, config.cooldown_epochs, config.warmup_epochs) == (1e-3, 310, 10, 5)

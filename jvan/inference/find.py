@@ -24,7 +24,8 @@ def find_pictures(arguments: Iterable[str], stdin: Iterable[bytes] = ()) -> Iter
 
     An existing path is taken as it is, even where it looks like a pattern. Folders are searched
     recursively, in sorted order: files with a picture's suffix, and others that begin like a picture;
-    hidden names are left out. A pattern (`*`, `?`, `[]`, `**`) is expanded in sorted order. `-` stands
+    hidden names are left out. A pattern (`*`, `?`, `[]`, `**`) is expanded in sorted order; folders that exist by the
+    names it begins with are no part of it (`photos [2024]/*.jpg`). `-` stands
     for paths on `stdin`, one a line. What does not exist or holds no picture comes out as an error.
     """
     for argument in arguments:
@@ -43,13 +44,23 @@ def _expanded(pattern: str) -> Iterator[Found]:
     if not glob.has_magic(pattern):
         yield Found(pattern, "no such file")
         return
-    matches = sorted(glob.glob(pattern, recursive=True))
+    matches = sorted(glob.glob(_literal_folders(pattern), recursive=True))
     # `**` also names every folder on the way: expanding those would give each picture several times.
     files = [path for path in matches if not os.path.isdir(path)] if "**" in pattern else matches
     if not files:
         yield Found(pattern, "no file matches this pattern")
     for path in files:
         yield from _existing(path)
+
+
+def _literal_folders(pattern: str) -> str:
+    """The pattern with the folders that exist under the very names it begins with taken as they are: `photos [2024]/*.jpg`."""
+    parts = pattern.split(os.sep)
+    for count in range(len(parts) - 1, 0, -1):
+        folder = os.sep.join(parts[:count])
+        if os.path.isdir(folder):
+            return os.sep.join([glob.escape(folder), *parts[count:]])
+    return pattern
 
 
 def _existing(path: str) -> Iterator[Found]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BATCH_NORM_EPS = 1e-5
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -39,7 +37,7 @@ class FoldedBlock:
 
 
 def fold_block(tensors: dict[str, np.ndarray]) -> FoldedBlock:
-    """A block from its tensors, named as in a checkpoint from `norm1` on.
+    """A block from its tensors, named as in a checkpoint from `norm1` on, and its BatchNorms' `norm1.eps` and `norm2.eps`.
 
     With bn(x) = g·x + b, the attention's half x + s₁·(proj_2(v) + bn(x)) is x·(1 + s₁·g) + s₁·b + s₁·proj_2(v).
     """
@@ -63,7 +61,7 @@ def fold_block(tensors: dict[str, np.ndarray]) -> FoldedBlock:
 
 
 def fold_patch_embed(tensors: dict[str, np.ndarray]) -> Layer:
-    """A patch embedding, its tensors named `proj.weight` … `norm.running_var`: the norm follows the convolution."""
+    """A patch embedding, its tensors named `proj.weight` … `norm.running_var`, `norm.eps`: the norm follows the convolution."""
     gain, shift = _batch_norm(tensors, "norm")
     weight, bias = _wide(tensors["proj.weight"]), _wide(tensors["proj.bias"])
     return Layer(weight * gain[:, None, None, None], bias * gain + shift)
@@ -76,7 +74,7 @@ def _after_norm(layer: Layer, gain: np.ndarray, shift: np.ndarray) -> Layer:
 
 def _batch_norm(tensors, name: str) -> tuple[np.ndarray, np.ndarray]:
     weight, bias, mean, var = (_wide(tensors[f"{name}.{k}"]) for k in ("weight", "bias", "running_mean", "running_var"))
-    gain = weight / np.sqrt(var + BATCH_NORM_EPS)
+    gain = weight / np.sqrt(var + tensors[f"{name}.eps"])
     return gain, bias - mean * gain
 
 

@@ -15,7 +15,7 @@ from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .network import InferenceNetwork
 from .packing import section
 from .plan import StageSizes
-from .structure import Unknown, sizes_of
+from .structure import Unknown, sizes_of, tensors_of
 
 
 class GPUInferenceVAN(InferenceNetwork):
@@ -30,7 +30,7 @@ class GPUInferenceVAN(InferenceNetwork):
         reason = why_not(folded.FAMILIES, dtype)
         if reason:
             raise Unknown(reason)
-        tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+        tensors = tensors_of(model)
         self._stages = [self._stage(i, stage, tensors) for i, stage in enumerate(self._sizes.stages, start=1)]
 
     def _run(self, x, wanted=(), logits=False):

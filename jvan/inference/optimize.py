@@ -21,7 +21,7 @@ from .on_gpu import GPUInferenceVAN
 from .packing import pack_weights
 from .plan import make_plan
 from .room import FLOAT
-from .structure import Unknown, sizes_of
+from .structure import Unknown, sizes_of, tensors_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 PLANS = 16  # input shapes whose plans are kept
@@ -77,8 +77,7 @@ class InferenceVAN(InferenceNetwork):
     def __init__(self, model: VAN, dtype: str = "float32"):
         super().__init__(model, _jit.arithmetic(dtype))
         self._sizes = replace(sizes_of(model), pairs=dtype == "bfloat16")
-        tensors = {name: value.numpy() for name, value in model.state_dict().items()}
-        self._weights, self._offset = _on_a_cache_line(pack_weights(self._sizes, tensors))
+        self._weights, self._offset = _on_a_cache_line(pack_weights(self._sizes, tensors_of(model)))
         self._plans = OrderedDict()
 
     def _run(self, x, wanted=(), logits=False):
@@ -87,7 +86,7 @@ class InferenceVAN(InferenceNetwork):
             x = x.float32()
         plan, array = self._plan(tuple(x.shape), wanted, logits)
         pictures, sizes = x.shape[0], self._sizes
-        shapes = [(pictures, sizes.classes or self.num_features, 1, 1) if logits else (1, 1, 1, 1)]
+        shapes = [(pictures, sizes.classes or sizes.stages[-1].chans, 1, 1) if logits else (1, 1, 1, 1)]
         for i, (stage, size) in enumerate(zip(sizes.stages, plan.maps)):
             shapes.append((pictures, stage.chans, *size) if i in wanted else (1, 1, 1, 1))
         numbers = {"offset": self._offset}

@@ -9,7 +9,7 @@ from .plan import ALIGNMENT, BLOCK, Sizes
 
 
 def pack_weights(sizes: Sizes, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Every weight in the order in which the operator takes them, each piece on a cache line; tensors by official name."""
+    """Every weight in the order in which the operator takes them, each piece on a cache line; tensors as `structure.tensors_of` names them."""
     return np.concatenate([_aligned(piece) for piece in _pieces(sizes, tensors)])
 
 

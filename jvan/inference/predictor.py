@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from os import PathLike, cpu_count
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoints.given import check_given
 from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
-from .labels import Label, checked, labels_for, read_labels
+from ..ops.forked import check_not_forked
+from .in_memory import InMemory, in_memory, is_encoded
+from .labels import Label, checked, given_labels, labels_for
 from .pictures import read_picture
 from .preprocess import describe, preprocess
 
@@ -32,15 +36,16 @@ class Predictor:
     """Classify pictures with a network, its own preprocessing and its own labels.
 
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
-    with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`)
-    or a sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda",
-    `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a
-    classification head, JvanError for labels that are not one a class and for a dtype that the device
-    does not have.
+    with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`),
+    a sequence of names or a dict {index: name} or {name: index}, in place of the weights' own. `device` is "auto", "cpu"
+    or "cuda", `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a classification head,
+    JvanError for labels that are not one a class, for a dtype that the device does not have, and in a process that was
+    forked off one that has made a network.
     """
 
     def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16):  # fmt: skip
-        given = _given_labels(labels)
+        check_not_forked()
+        given = None if labels is None else given_labels(labels)
         weights, self.weights = _resolve(arch, weights)
 
         from ..device import use_device
@@ -64,14 +69,15 @@ class Predictor:
     @classmethod
     def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16) -> Predictor:
         """A predictor around a network that is at hand; it is put into eval mode."""
+        given = None if labels is None else given_labels(labels)
         predictor = cls.__new__(cls)
         predictor.weights, predictor.device = "the given network", None
-        predictor._set_up(model, _given_labels(labels), labels, batch_size, dtype)
+        predictor._set_up(model, given, labels, batch_size, dtype)
         return predictor
 
     def _set_up(self, model, given, source, batch_size, dtype) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; it must be a positive integer")
+        check_not_forked()
+        batch_size = _positive("batch_size", batch_size)
         metadata = model.metadata
         if metadata is None:
             raise JvanError("the network does not say how its pictures are prepared; build it with jvan.create_model")
@@ -108,10 +114,11 @@ class Predictor:
     def __call__(self, images, topk: int = 5) -> list[list[Prediction]]:
         """The `topk` likeliest classes of each picture, best first; all of them if there are fewer.
 
-        `images` is a path, a PIL image or a uint8 array (H, W[, C]), or a list of these; the result is a
-        list with one list a picture, also for a single one. PictureError for the first unusable one.
+        `images` is a path, a PIL image, a uint8 array (H, W[, C]), an encoded picture's bytes or a file open in binary
+        mode, or a list of these; the result is a list with one list a picture, also for a single one. PictureError for the
+        first unusable one.
         """
-        single = isinstance(images, (str, PathLike, np.ndarray)) or hasattr(images, "convert")
+        single = isinstance(images, (str, PathLike, np.ndarray)) or hasattr(images, "convert") or is_encoded(images)
         results = []
         for _, result in self.stream([images] if single else images, topk):
             if isinstance(result, PictureError):
@@ -125,8 +132,8 @@ class Predictor:
         An image that is a PictureError already is handed through. JvanError if the network's output is
         not finite.
         """
-        if not isinstance(topk, int) or topk < 1:
-            raise ValueError(f"topk is {topk!r}; it must be a positive integer")
+        check_not_forked()
+        topk = _positive("topk", topk)
         batch = []
         for image, array in self._decoded(images):
             batch.append((image, array))
@@ -142,7 +149,8 @@ class Predictor:
         pool = ThreadPoolExecutor(min(8, cpu_count() or 1), thread_name_prefix="jvan-picture")
         try:
             for image in images:
-                waiting.append((image, _submitted(pool, self._prepare, image)))
+                held = in_memory(image) if is_encoded(image) else image
+                waiting.append((image, _submitted(pool, self._prepare, held)))
                 if len(waiting) > ahead:
                     image, future = waiting.popleft()
                     yield image, future.result()
@@ -156,12 +164,13 @@ class Predictor:
         if isinstance(image, PictureError):
             return image
         try:
-            picture = read_picture(image)
+            picture = image.decode() if isinstance(image, InMemory) else read_picture(image)
         except PictureError as error:
             return error
         try:
             return preprocess(picture, self.metadata.preprocessing)
         except PictureError as error:
+            image = image.name if isinstance(image, InMemory) else image
             return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
 
     def _predict(self, batch, topk) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
@@ -194,6 +203,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def _positive(name: str, value) -> int:
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a positive integer")
+    return int(value)
+
+
 def _submitted(pool: ThreadPoolExecutor, work, image):
     try:
         return pool.submit(work, image)
@@ -223,15 +238,10 @@ def _room(name: str, model, metadata):
     return Room(name, model, (metadata.config.in_chans, size, size))
 
 
-def _given_labels(labels) -> tuple[Label, ...] | None:
-    if labels is None:
-        return None
-    return read_labels(labels) if isinstance(labels, (str, PathLike)) else tuple(Label(str(name)) for name in labels)
-
-
 def _resolve(arch, weights):
     """What to load, and its name for messages."""
     if weights is not None:
+        check_given(weights)
         return weights, str(weights)
     if arch is not None:
         from ..checkpoints.catalogue import default_entry

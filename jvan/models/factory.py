@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from functools import partial
 
+from ..checkpoints.given import check_given
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import load_state
 from ..errors import CheckpointError
+from ..ops.forked import check_not_forked
 from ..variants import VANConfig, variant_config
 from .blocks import LKA
 from .loading import adapt_input, assign
@@ -36,6 +38,7 @@ def create_model(
         metadata = Metadata(config=config, preprocessing=Preprocessing().for_channels(config.in_chans))
         return build(config, drop_rate, drop_path_rate, out_indices if features_only else None, metadata)
 
+    check_given(weights)
     state = load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
     stored = state.metadata.config
     config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes, state.guessed)
@@ -81,6 +84,8 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
     `strict=False` a head that only one of the two has is returned instead; the rest still raises.
     `model.metadata` becomes the file's.
     """
+    check_not_forked()
+    check_given(path)
     state = load_state(path)
     config = model.metadata.config if model.metadata else None
     if config is not None:

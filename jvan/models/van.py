@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from typing import Callable
 
 import jittor as jt
+import numpy as np
 from jittor import nn
 
+from ..ops.forked import check_not_forked
 from .blocks import LKA, Block, PatchEmbed
 from .checkpointing import checkpoint
 from .layers import LayerNorm, Linear
@@ -25,6 +28,7 @@ class VAN(nn.Module):
         self, embed_dims, depths, mlp_ratios=(8, 8, 4, 4), num_classes=1000, in_chans=3, stem_stride=4,
         norm_eps=1e-6, lka: Callable[[int], nn.Module] = LKA, drop_rate=0.0, drop_path_rate=0.0,
     ):  # fmt: skip
+        check_not_forked()
         self.in_chans, self.num_features, self.num_classes = in_chans, embed_dims[-1], num_classes
         self.frozen_stages = 0
         self.grad_checkpointing = False
@@ -137,6 +141,7 @@ class VAN(nn.Module):
         return getattr(self, f"patch_embed{i}"), getattr(self, f"block{i}"), getattr(self, f"norm{i}")
 
     def _check_input(self, x):
+        check_not_forked()
         if not isinstance(x, jt.Var):
             raise TypeError(f"the input is a {type(x).__name__}; pass a jt.Var, e.g. jt.array(x)")
         if x.ndim != 4 or x.shape[1] != self.in_chans or 0 in x.shape:
@@ -153,10 +158,11 @@ class VANFeatures(VAN):
 
     def __init__(self, *args, out_indices=(0, 1, 2, 3), **kwargs):
         super().__init__(*args, num_classes=0, **kwargs)
-        chosen = tuple(out_indices) if isinstance(out_indices, (list, tuple, range)) else (out_indices,)
-        if not chosen or not set(chosen) <= {0, 1, 2, 3} or len(set(chosen)) != len(chosen):
+        chosen = tuple(out_indices) if isinstance(out_indices, (list, tuple, range, np.ndarray)) else (out_indices,)
+        whole = all(isinstance(index, Integral) for index in chosen)
+        if not chosen or not whole or not set(chosen) <= {0, 1, 2, 3} or len(set(chosen)) != len(chosen):
             raise ValueError(f"out_indices is {out_indices!r}; choose some of 0, 1, 2, 3, each once")
-        self.out_indices = chosen
+        self.out_indices = tuple(map(int, chosen))
         self.feature_info = [self.feature_info[i] for i in self.out_indices]
 
     def reset_classifier(self, num_classes: int):

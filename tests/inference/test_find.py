@@ -76,6 +76,19 @@ def test_patterns_and_what_is_not_there(folder, pattern, expected):
     assert find(pattern) == expected
 
 
+@pytest.mark.parametrize("name", ["photos [2024]", "a*b", "[2024]", "what?"])
+def test_a_pattern_below_a_folder_that_looks_like_one(folder, name):
+    shutil.copytree(folder / "photos/c", folder / name / "sub[1]")
+    assert find(f"{name}/sub[1]/*.gif") == [f"{name}/sub[1]/10.gif"]
+    assert find(f"{name}/*/*.gif") == find(f"{name}/**/*.gif") == [f"{name}/sub[1]/10.gif"]
+    assert find(f"{folder}/{name}/sub*/2.*") == [f"{folder}/{name}/sub[1]/2.webp"]
+    assert find(f"{name}/*.tif") == [f"{name}/*.tif ! no file matches this pattern"]
+
+
+def test_a_folder_s_name_that_is_a_pattern_still_is_one(folder):
+    assert find("photo[s]/b.jpg") == ["photos/b.jpg"]
+
+
 def test_double_star_names_each_picture_once(folder):
     found = find("photos/**")
     assert len(found) == len(set(found)) and set(WHOLE) - {"photos/broken.jpg"} <= set(found)

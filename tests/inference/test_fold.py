@@ -14,7 +14,8 @@ CHANS, SIDE = 4, 6
 def tensors(prefix: str) -> dict[str, np.ndarray]:
     shapes = official_shapes((CHANS, 8, 8, 8), (1, 1, 1, 1), (2, 2, 2, 2))
     state = random_tensors(shapes)
-    return {name[len(prefix) :]: np.float64(value) for name, value in state.items() if name.startswith(prefix)}
+    found = {name[len(prefix) :]: np.float64(value) for name, value in state.items() if name.startswith(prefix)}
+    return {**found, **{f"{name}.eps": np.float64(1e-5) for name in ("norm", "norm1", "norm2")}}
 
 
 def folded_block(x, t):

@@ -5,10 +5,11 @@ import re
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jvan.errors import JvanError
-from jvan.inference.labels import Label, imagenet_labels, labels_for, read_labels
+from jvan.inference.labels import Label, given_labels, imagenet_labels, labels_for, read_labels
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "imagenet_sample.tar"
 
@@ -47,6 +48,11 @@ PAIR = (Label("red cell", None), Label("Egyptian cat", "n02124075"))
         "\ufeffred cell\r\nn02124075\tEgyptian cat\r\n\r\n",
         '["red cell", "n02124075 Egyptian cat"]',
         '  {"1": ["n02124075", "Egyptian cat"], "0": "red cell"}\n',
+        '{"n02124075 Egyptian cat": 1, "red cell": 0}',
+        "0 red cell\n1 n02124075 Egyptian cat\n",
+        "1: red cell\n2: n02124075 Egyptian cat",
+        "0,red cell\r\n1,n02124075,Egyptian cat\r\n",
+        "01.\tred cell\n02)  n02124075 Egyptian cat\n",
     ],
 )
 def test_user_s_files(tmp_path, text):
@@ -64,7 +70,10 @@ def test_user_s_files(tmp_path, text):
         (b'["a", 3]', "class 1 is 3"),
         (b'["a"', "not a JSON"),
         (b'{"0": "a", "2": "b"}', "1 is missing"),
-        (b'{"a": "b"}', "not a JSON"),
+        (b'{"a": "b"}', "neither"),
+        (b'{"a": 0, "b": 0}', "index 0 stands there twice"),
+        (b'{"0": "a", "00": "b"}', "index 0 stands there twice"),
+        (b'{"a": 1, "b": 2}', "0 is missing"),
         (b"[" * 100_000, "not a JSON"),
     ],
 )
@@ -96,3 +105,58 @@ def test_lists_are_the_same_as_json(tmp_path):
     path = tmp_path / "labels.json"
     path.write_text(json.dumps([label.name for label in imagenet_labels()]))
     assert [label.name for label in read_labels(path)] == [label.name for label in imagenet_labels()]
+
+
+@pytest.mark.parametrize("lines", [["7 up", "cola"], ["0 cat", "2 dog"], ["2 cats", "3 dogs"], ["0.5 mm", "1.5 mm"], ["0", "1"],
+                                   ["cat 0", "dog 1"], ["1st", "2nd"], ["1 cat", "2 dog", "fish"]])  # fmt: skip
+def test_names_that_begin_with_a_number(tmp_path, lines):
+    path = tmp_path / "labels.txt"
+    path.write_text("\n".join(lines))
+    assert [label.name for label in read_labels(path)] == lines
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["red cell", "cat"],
+        ("red cell", "cat"),
+        iter(["red cell", "cat"]),
+        {0: "red cell", 1: "cat"},
+        {1: "cat", 0: "red cell"},
+        {"1": "cat", "0": "red cell"},
+        {"cat": 1, "red cell": 0},
+        {"cat": np.int64(1), "red cell": np.int64(0)},
+        {np.int64(1): "cat", np.int64(0): "red cell"},
+        np.array(["red cell", "cat"]),
+    ],
+    ids=str,
+)
+def test_what_callers_give(labels):
+    assert given_labels(labels) == (Label("red cell"), Label("cat"))
+
+
+def test_numbers_as_names():
+    assert given_labels({"0": 1, "1": 0}) == (Label("1"), Label("0"))
+    assert given_labels([7, np.int64(8)]) == (Label("7"), Label("8"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"red cell", "cat"}, "a set; give"),
+        (frozenset("ab"), "a frozenset; give"),
+        (b"labels.txt", "a bytes; give"),
+        (3, "a int; give"),
+        (["a", None], "class 1 is None"),
+        ([["a"], "b"], "class 0 is .'a'"),
+        ({0: "a", 2: "b"}, "1 is missing"),
+        ({0: "a", 1: None}, "class 1 is None"),
+        ({None: "a"}, "neither"),
+        ({"a": 0.0, "b": 1.0}, "neither"),
+        ({0: 1, 1: 0}, "class 0 is 1"),
+    ],
+)
+def test_what_is_no_list_of_labels(labels, said):
+    with pytest.raises(JvanError, match=said) as caught:
+        given_labels(labels)
+    assert str(caught.value).startswith("labels")
