@@ -85,6 +85,7 @@ def _say(predictor, split, how: str) -> None:
     for line in (
         *predictor.describe(),
         f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}",
+        *split.notes,
     ):
         _tell(line)
 

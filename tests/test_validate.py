@@ -215,6 +215,32 @@ def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_
         assert [row[0] for row in csv.reader(file)] == ["class", *text]
 
 
+def test_classes_that_are_no_text_reach_weights_and_tables(weights, tmp_path, capsys):
+    """Bytes of GBK among labels, in a data set and in all outputs: as escapes, each its own."""
+    names = [name.encode("gbk").decode("utf-8", "surrogateescape") for name in ("狗", "马", "鸟")]
+    state = load_state(weights)
+    given = (*names, "caf\xe9", *CLASSES[4:])
+    save_state(State(state.tensors, replace(state.metadata, labels=given)), tmp_path / "w.safetensors")
+    save_state(State(state.tensors, replace(state.metadata, labels=given)), tmp_path / "w.npz")
+    for suffix in ("safetensors", "npz"):
+        assert load_state(tmp_path / f"w.{suffix}").metadata.labels == given
+    drawn = draw_folder(tmp_path / "drawn", classes=CLASSES[:4], each=4)
+    with tarfile.open(tmp_path / "data.tar", "w") as tar:
+        for folder, name in zip(CLASSES, (*names, "cafe\u0301")):
+            tar.add(drawn / folder, name)
+    arguments = (tmp_path / "data.tar", "--weights", tmp_path / "w.safetensors")
+    printed = run(capsys, *arguments, "--csv", tmp_path / "rows.csv")
+    assert all(line.isprintable() for line in (printed.out + printed.err).split("\n"))
+    assert {line.rpartition("  ")[2] for line in printed.out.splitlines()} >= {
+        *(ascii(n)[1:-1] for n in names),
+        "caf\xe9",
+    }
+    rows = json.loads(run(capsys, *arguments, "--json").out)["classes"]
+    assert [(row["class"], row["pictures"]) for row in rows] == [(name, 4) for name in given[:4]]
+    with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == [*(ascii(n)[1:-1] for n in names), "caf\xe9"]
+
+
 def test_half_characters_in_names_do_not_end_the_tables(tmp_path):
     """As weights may name a class."""
     _write(str(tmp_path / "rows.csv"), [("g\udcff", 1)])

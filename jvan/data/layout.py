@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..inference.find import SUFFIXES
-from .names import class_name
+from .names import class_name, in_nfc
 
 PARTS = {
     "train": ("train", "training"),
@@ -24,6 +24,8 @@ class Labelled(NamedTuple):
     classes: tuple[str, ...]
     rows: np.ndarray  # int64 (N,): which of the files
     labels: np.ndarray  # int32 (N,)
+    folders: tuple[str, ...]  # the classes' names as they lie there
+    notes: tuple[str, ...] = ()  # lines that tell what of the data is not as it seems
 
 
 class Tree:
@@ -80,18 +82,24 @@ class Tree:
                     f"{name}: holds pictures but no folders; put those of each class into a folder of its own"
                 )
             raise DataError(f"{name}: holds no pictures; give a folder with a folder of pictures for each class")
-        members = {each: self._all_pictures(each) for each in below}
-        empty = [each.rpartition("/")[2] for each, rows in members.items() if not rows]
-        if len(empty) == len(below):
-            raise DataError(f"{name}: none of its {len(below)} folders holds a picture ({', '.join(SUFFIXES[:5])} …)")
+        together: dict[str, list[str]] = {}
+        for each in below:
+            together.setdefault(class_name(each.rpartition("/")[2]), []).append(each)
+        members = [[row for each in folders for row in self._all_pictures(each)] for folders in together.values()]
+        names = tuple(folders[0].rpartition("/")[2] for folders in together.values())
+        self._check_members(name, names, members)
+        rows = np.concatenate([np.array(sorted(rows, key=self.files.__getitem__), np.int64) for rows in members])
+        labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(rows) for rows in members])
+        return Labelled(tuple(together), rows, labels, names, _merged(together))
+
+    def _check_members(self, name: str, names: tuple[str, ...], members: list[list[int]]) -> None:
+        """DataError where a class has no picture."""
+        empty = [each for each, rows in zip(names, members) if not rows]
+        if len(empty) == len(names):
+            raise DataError(f"{name}: none of its {len(names)} folders holds a picture ({', '.join(SUFFIXES[:5])} …)")
         if empty:
             more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
             raise DataError(f"{name}: no picture in the class {', '.join(empty[:3])}{more}; fill or remove its folder")
-        rows = np.concatenate(
-            [np.array(sorted(rows, key=self.files.__getitem__), np.int64) for rows in members.values()]
-        )
-        labels = np.repeat(np.arange(len(below), dtype=np.int32), [len(rows) for rows in members.values()])
-        return Labelled(tuple(class_name(each.rpartition("/")[2]) for each in below), rows, labels)
 
     def _all_pictures(self, folder: str) -> list[int]:
         rows, waiting = [], [folder]
@@ -109,21 +117,21 @@ class Tree:
         for name in self.files:
             base = name.rpartition("/")[2]
             if base == ANSWERS[0]:
-                rows = csv.reader(io.StringIO(read(name).decode("utf-8", "replace")))
+                rows = csv.reader(io.StringIO(_text(read(name))))
                 return {
                     row[0].lower() + ".jpeg": row[1].split(" ")[0]
                     for row in rows
                     if len(row) == 2 and row[1][:1] == "n"
                 }
             if base == ANSWERS[1] and name.startswith(folder + "/"):
-                lines = read(name).decode("utf-8", "replace").splitlines()
+                lines = _text(read(name)).splitlines()
                 return {row[0].lower(): row[1] for row in (line.split("\t") for line in lines) if len(row) > 1}
         return None
 
     def labelled_flat(self, folder: str, class_of: dict[str, str]) -> Labelled:
         """The pictures below `folder` with the classes that `class_of` gives by their file names; DataError for one without."""
         rows = sorted(self._all_pictures(folder), key=self.files.__getitem__)
-        names = [self.files[row].rpartition("/")[2].lower() for row in rows]
+        names = [class_name(self.files[row].rpartition("/")[2]).lower() for row in rows]
         missing = [name for name in names if name not in class_of]
         if missing or not rows:
             what = (
@@ -135,8 +143,20 @@ class Tree:
         classes = sorted({class_of[name] for name in names})
         index = {name: label for label, name in enumerate(classes)}
         labels = np.array([index[class_of[name]] for name in names], np.int32)
-        return Labelled(tuple(classes), np.array(rows, np.int64), labels)
+        return Labelled(tuple(classes), np.array(rows, np.int64), labels, tuple(classes))
 
 
 def _join(folder: str, base: str) -> str:
     return f"{folder}/{base}" if folder else base
+
+
+def _text(data: bytes) -> str:
+    """A list of names, so that they can be compared with those of files and folders."""
+    return in_nfc(data.decode("utf-8", "surrogateescape"))
+
+
+def _merged(together: dict[str, list[str]]) -> tuple[str, ...]:
+    twice = [name for name, folders in together.items() if len(folders) > 1]
+    more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+    line = "folders whose names differ only in how Unicode composes letters (NFC, NFD) are taken as one class: "
+    return (line + ", ".join(twice[:3]) + more,) if twice else ()

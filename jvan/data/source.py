@@ -25,6 +25,10 @@ class Split:
     labels: np.ndarray
     store: object
     rows: np.ndarray
+    folders: tuple[
+        str, ...
+    ] = ()  # the classes' names as they lie there, in the order of `classes` that the split began with
+    notes: tuple[str, ...] = ()  # lines for the user: what of the data is not as it seems
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,8 +82,9 @@ def open_train_and_val(data, val=None, seed: int = 0) -> tuple[Split, Split, str
         held_out = open_split(val, "val")
         said = f"validation on {held_out.title}"
     else:
-        return hold_out_tenth(train, seed)
-    return train, held_out.with_classes(train.classes), said
+        train, held_out, said = hold_out_tenth(train, seed)
+    notes = dict.fromkeys((*train.notes, *held_out.notes))
+    return train, held_out.with_classes(train.classes), "; ".join((said, *notes))
 
 
 def hold_out_tenth(split: Split, seed: int) -> tuple[Split, Split, str]:
@@ -132,13 +137,12 @@ class _Dataset:
             form, folder = self.cifar
             found = cifar.read_cifar(form, folder, part, self.files, self._read)
             title = f"{self.title} ({part})"
-            return Split(
-                title, found.classes, found.labels, ArrayStore(title, found.pixels), np.arange(len(found.labels))
-            )
+            store = ArrayStore(title, found.pixels)
+            return Split(title, found.classes, found.labels, store, np.arange(len(found.labels)), found.classes)
         folder = self._folder(part)
         title = f"{self.title}/{folder}" if folder else self.title
-        classes, rows, labels = self._labelled(folder, part)
-        return Split(title, classes, labels, self.store, rows)
+        found = self._labelled(folder, part)
+        return Split(title, found.classes, found.labels, self.store, found.rows, found.folders, found.notes)
 
     def _folder(self, part: str) -> str:
         others = [other for other in ("train", "val") if self.has(other)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..data.mixup import Mixup
-from ..data.names import class_name
+from ..data.names import class_name_of_0_1
 from ..data.transforms import Augment, Evaluate
 from .config import SMALL, TrainConfig
 
@@ -41,12 +41,12 @@ def testing(config, split, metadata, processes) -> Loader:
 
 
 def data_digest(split) -> str:
-    """Of the pictures' names, labels and classes, in order, wherever the data lie."""
-    total = hashlib.sha256("\n".join(split.classes).encode())
+    """Of the pictures' names, labels and classes, in order, wherever the data lie; names are as the states of 0.1.0 have them."""
+    total = hashlib.sha256("\n".join(map(class_name_of_0_1, split.folders)).encode())
     total.update(np.ascontiguousarray(split.labels, "<i4"))
     for index in range(len(split)):
         name = PurePath(split.name(index).removeprefix(f"{split.title}:")).name
-        total.update(class_name(name).encode() + b"\n")  # with � as in the states of 0.1.0
+        total.update(class_name_of_0_1(name).encode() + b"\n")
     return total.hexdigest()
 
 
