@@ -16,10 +16,10 @@ from .errors import JittorRebuilt
 from .variants import list_models
 
 EPILOG = """\
-A folder is searched recursively, in sorted order, for JPEG, PNG, WebP, BMP and GIF files, known by suffix
+A folder is searched recursively, in sorted order, for JPEG, PNG, WebP, BMP, GIF and TIFF files, known by suffix
 or by content; hidden names are left out. A quoted pattern ('photos/**/*.jpg') is expanded in sorted order.
 A dash reads paths from standard input, one a line. Pictures are turned as their EXIF tag says; transparency
-is dropped, and animations give their first frame. A picture that cannot be read is named on standard error
+is dropped, and animations and pages give their first one. A picture that cannot be read is named on standard error
 (and has an "error" in --json), the others go on, and the exit status is 1.
 
 --labels: one name a line, a JSON list, or a JSON object {index: name}; each name may follow a WordNet id.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
-from ..inference.find import SUFFIXES
+from ..inference.find import SUFFIXES, SUFFIXES_NOT_READ
 from .names import class_name, in_nfc
 
 PARTS = {
@@ -34,11 +36,13 @@ class Tree:
     def __init__(self, title: str, files: list[str], folders: set[str]):
         self.title, self.files = title, files
         self.pictures: dict[str, list[int]] = {}  # folder -> rows of the pictures directly inside
+        self.others: dict[str, list[int]] = {}  # the same of all else
         for row, name in enumerate(files):
-            if name.lower().endswith(SUFFIXES):
-                self.pictures.setdefault(name.rpartition("/")[0], []).append(row)
+            rows = self.pictures if name.lower().endswith(SUFFIXES) else self.others
+            rows.setdefault(name.rpartition("/")[0], []).append(row)
         self.children: dict[str, set[str]] = {}
-        for folder in {*folders, *self.pictures}:
+        unread = {name.rpartition("/")[0] for name in files if name.lower().endswith(SUFFIXES_NOT_READ)}
+        for folder in {*folders, *self.pictures, *unread}:
             while folder:
                 above, _, base = folder.rpartition("/")
                 self.children.setdefault(above, set()).add(base)
@@ -87,27 +91,46 @@ class Tree:
             together.setdefault(class_name(each.rpartition("/")[2]), []).append(each)
         members = [[row for each in folders for row in self._all_pictures(each)] for folders in together.values()]
         names = tuple(folders[0].rpartition("/")[2] for folders in together.values())
-        self._check_members(name, names, members)
+        others = self._other_formats(below)
+        self._check_members(name, names, members, others)
         rows = np.concatenate([np.array(sorted(rows, key=self.files.__getitem__), np.int64) for rows in members])
         labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(rows) for rows in members])
-        return Labelled(tuple(together), rows, labels, names, _merged(together))
+        return Labelled(tuple(together), rows, labels, names, (*_merged(together), *others))
 
-    def _check_members(self, name: str, names: tuple[str, ...], members: list[list[int]]) -> None:
-        """DataError where a class has no picture."""
+    def _check_members(self, name: str, names: tuple[str, ...], members: list[list[int]], others) -> None:
+        """DataError where a class has no picture; `others` tells what lies there instead."""
         empty = [each for each, rows in zip(names, members) if not rows]
+        what = f"; {others[0]}" if others else ""
         if len(empty) == len(names):
-            raise DataError(f"{name}: none of its {len(names)} folders holds a picture ({', '.join(SUFFIXES[:5])} …)")
+            raise DataError(
+                f"{name}: none of its {len(names)} folders holds a picture ({', '.join(SUFFIXES[:5])} …){what}"
+            )
         if empty:
             more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
-            raise DataError(f"{name}: no picture in the class {', '.join(empty[:3])}{more}; fill or remove its folder")
+            raise DataError(
+                f"{name}: no picture in the class {', '.join(empty[:3])}{more}; fill or remove its folder{what}"
+            )
 
     def _all_pictures(self, folder: str) -> list[int]:
+        return self._all(self.pictures, folder)
+
+    def _all(self, rows_of: dict[str, list[int]], folder: str) -> list[int]:
         rows, waiting = [], [folder]
         while waiting:
             here = waiting.pop()
-            rows += self.pictures.get(here, ())
+            rows += rows_of.get(here, ())
             waiting += self.folders_below(here)
         return rows
+
+    def _other_formats(self, folders: list[str]) -> tuple[str, ...]:
+        """One line, or none, that counts by suffix what is no picture for us."""
+        rows = [row for folder in folders for row in self._all(self.others, folder)]
+        kinds = Counter(os.path.splitext(self.files[row])[1].lower() or "without a suffix" for row in rows)
+        if not kinds:
+            return ()
+        shown = ", ".join(f"{count} {kind[:20]}" for kind, count in kinds.most_common(5))
+        more = f" and {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
+        return (f"files of other formats are not read: {shown}{more}",)
 
     def flat(self, folder: str, read) -> dict[str, str] | None:
         """File name -> class of a part whose pictures lie in no class folders, from the list that its publisher gives.

@@ -110,12 +110,12 @@ class _Dataset:
         self.path = os.fspath(path)
         self.title = self.path.rstrip("/") or self.path
         if os.path.isdir(self.path):
-            self.files, self.folders = scan_folder(self.path)
+            (self.files, self.folders), links = scan_folder(self.path), 0
             self.store = FolderStore(self.path, self.files)
         else:
             with plain_tar(self.path) as plain:
                 index = index_tar(plain, self.title)
-                self.files, self.folders = index.names, index.folders
+                self.files, self.folders, links = index.names, index.folders, index.links
                 self.store = TarStore(plain, self.title, self.files, index.offsets, index.sizes)
         if not self.files:
             raise DataError(
@@ -123,6 +123,9 @@ class _Dataset:
             )
         self.cifar = cifar.find_cifar(self.files)
         self._read = cifar.reader(self.store, self.files)
+        self.notes = (f"links inside the archive that are symbolic or lead to nothing are not followed: {links}",)[
+            :links
+        ]
         self.tree = Tree(self.title, self.files, self.folders)
         self.root = self.tree.root()
 
@@ -142,7 +145,9 @@ class _Dataset:
         folder = self._folder(part)
         title = f"{self.title}/{folder}" if folder else self.title
         found = self._labelled(folder, part)
-        return Split(title, found.classes, found.labels, self.store, found.rows, found.folders, found.notes)
+        return Split(
+            title, found.classes, found.labels, self.store, found.rows, found.folders, found.notes + self.notes
+        )
 
     def _folder(self, part: str) -> str:
         others = [other for other in ("train", "val") if self.has(other)]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
+from ..inference.find import is_left_out
 from ..inference.pictures import MAX_BYTES
 from .decode import decode
 from .names import Names
@@ -109,7 +110,7 @@ class ArrayStore:
 
 
 def scan_folder(root: str) -> tuple[list[str], set[str]]:
-    """Relative paths of all files and of all folders below `root`, hidden ones left out; DataError if one is closed to us.
+    """Relative paths of all files and of all folders below `root`, hidden ones and what systems leave behind left out; DataError if one is closed to us.
 
     Links are followed, but not into a folder that the path has come through.
     """
@@ -129,7 +130,7 @@ def scan_folder(root: str) -> tuple[list[str], set[str]]:
         if relative:
             folders.add(relative)
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_left_out(entry.name):
                 continue
             inside = f"{relative}/{entry.name}" if relative else entry.name
             if _is_folder(entry):

@@ -10,9 +10,11 @@ import warnings
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import PictureError
-from .signature import picture_format
+from .signature import READ, foreign_format, picture_format
+from .tiff import load_tiff
 
 MAX_BYTES = 2**29  # Pillow reads a whole WebP file at once, whatever it says of its size
 _ORIENTATION = 0x0112
@@ -46,9 +48,12 @@ def read_picture(source) -> Image.Image:
 
 def decode_picture(file, name: str) -> Image.Image:
     """What `read_picture` makes of an open file, or of bytes in memory as one; PictureError begins with `name`."""
-    kind = picture_format(file.read(32))
+    head = file.read(32)
+    kind = picture_format(head)
     if kind is None:
-        raise PictureError(f"{name}: not a JPEG, PNG, WebP, BMP or GIF picture")
+        other = foreign_format(head)
+        what = f"a {other} file, which is not read; convert it to JPEG or PNG" if other else f"not a {READ} picture"
+        raise PictureError(f"{name}: {what}")
     file.seek(0)
     with _pillow_errors(name, f"damaged or truncated {kind} picture"), Image.open(file, formats=[kind]) as image:
         return _upright_rgb(image)
@@ -94,9 +99,15 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
+    if 0 in image.size:
+        raise PictureError(f"it has {image.width}×{image.height} pixels, which is no picture")
+    inverted = False
+    if isinstance(image, TiffImageFile):
+        inverted = load_tiff(image)
+    else:
+        image.load()
     turn = _TURNS.get(_orientation(image))
-    rgb = _eight_bit(image).convert("RGB")
+    rgb = _eight_bit(image, inverted).convert("RGB")
     return rgb if turn is None else rgb.transpose(turn)
 
 
@@ -108,16 +119,32 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, inverted: bool) -> Image.Image:
+    """The same; of the modes of grey that have more bits, mode L."""
     if image.mode == "F":
         raise PictureError("floating-point pixels have no defined range; convert them to 8 bits first")
+    if image.mode == "LAB":
+        raise PictureError("its colours are CIE Lab, which are not read; convert it to RGB first")
     if not image.mode.startswith("I"):
         return image
-    # "I;16…" is 16-bit grey; "I" is how some of Pillow's readers hand on the same.
     pixels = np.asarray(image)
+    if inverted:
+        pixels = np.iinfo(np.uint16).max - pixels
     if pixels.dtype.itemsize > 2:
-        pixels = np.clip(pixels, 0, 65535)
+        return Image.fromarray(_of_integers(pixels, sixteen=image.format == "PNG"))
     return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+def _of_integers(pixels: np.ndarray, sixteen: bool) -> np.ndarray:
+    """32-bit grey as uint8: its largest value tells of what range it is, unless it is known to be of `sixteen` bits."""
+    if sixteen:  # as some versions of Pillow give 16-bit PNG
+        return (np.clip(pixels, 0, 65535) >> 8).astype(np.uint8)
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise PictureError(
+            f"32-bit pixels from {low:,} to {high:,} have no defined range; convert them to 8 bits first"
+        )
+    return (pixels if high <= 255 else (pixels + 128) // 257).astype(np.uint8)
 
 
 @contextlib.contextmanager

@@ -28,12 +28,14 @@ def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
 
 
 def crop(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The centre square of `preprocessing.size` after resizing; PictureError if it is too thin for that.
+    """The centre square of `preprocessing.size` after resizing; PictureError if it has no pixels or is too thin for that.
 
     torchvision's Resize and CenterCrop on a PIL image. The short side is never below the crop's, since
     crop_pct is at most 1, so nothing is padded.
     """
     size = preprocessing.size
+    if 0 in picture.size:
+        raise PictureError(f"{picture.width}×{picture.height} pixels are no picture")
     width, height = resized_size(*picture.size, int(size / preprocessing.crop_pct))
     if width * height > MAX_RESIZED_PIXELS:
         raise PictureError(

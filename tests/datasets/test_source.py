@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -272,6 +273,42 @@ def test_a_list_of_answers_in_another_form(tmp_path):
     files["val/val_annotations.txt"] = rows.encode("utf-8", "surrogateescape")
     train, val, _ = open_train_and_val(put(tmp_path, files))
     assert train.classes == ("caf\xe9", GBK["狗"]) and val.labels.tolist() == [0, 1]
+
+
+LEFT = ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_what_systems_leave_behind_is_passed_over(tmp_path, container):
+    files = class_files()
+    files.update({f"{above}{name}/x.png/S.png": encoded() for name in LEFT for above in ("", "ant/", "bee/deep/")})
+    split = open_split(put(tmp_path, files, container))
+    assert split.classes == ("ant", "bee") and len(split) == 6 and not split.notes
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_tiff_is_read_and_other_formats_are_counted(tmp_path, container):
+    files = {**class_files(), "ant/a.tif": encoded(3, "TIFF"), "ant/b.TIFF": encoded(4, "TIFF")}
+    files.update({**{f"bee/{n}.HEIC": b"" for n in range(4)}, "bee/deep/x.txt": b"", "ant/y": b"", "list.csv": b""})
+    data = put(tmp_path, files, container)
+    split = open_split(data)
+    assert np.bincount(split.labels).tolist() == [5, 3] and np.array_equal(np.asarray(split.picture(4)), pixels(seed=4))
+    assert split.notes == ("files of other formats are not read: 4 .heic, 1 without a suffix, 1 .txt",)
+    assert open_train_and_val(data)[2].endswith(split.notes[0])
+
+
+def test_a_class_of_pictures_that_are_not_read_is_named(tmp_path):
+    """Also in a tar file without entries for its folders."""
+    files = {**class_files(), "cow/a.heic": b"", "cow/b.heic": b""}
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    for path in (tmp_path / "a.tar", write(tmp_path / "data", files)):
+        with pytest.raises(DataError) as error:
+            open_split(path)
+        assert "class cow" in one_line(error) and "2 .heic" in one_line(error)
 
 
 MODES = {
