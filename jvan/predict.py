@@ -8,7 +8,7 @@ import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
-from ._arguments import Parser, add_device, add_dtype, positive
+from ._arguments import Parser, add_device, add_dtype, add_max_pixels, positive
 from ._cli import command
 from ._say import bar, show, show_ascii, tell
 from ._stop import whole
@@ -47,6 +47,7 @@ def _parser() -> Parser:
     parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
+    add_max_pixels(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     form.add_argument("--json-lines", action="store_true", help="print a JSON object a line instead, each at once")
@@ -84,7 +85,7 @@ def _predictor(options):
         warnings.simplefilter("always", UserWarning)
         predictor = Predictor(
             options.arch, options.weights, device=options.device, dtype=options.dtype, labels=options.labels,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size, max_pixels=options.max_pixels,
         )  # fmt: skip
     for line in predictor.describe():
         _tell(line)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jvan import Predictor
 from jvan.checkpoints.catalogue import catalogue
@@ -51,9 +52,9 @@ def data(tmp_path_factory):
     return draw_folder(tmp_path_factory.mktemp("data") / "some", classes=SOME, each=13)
 
 
-def run(capsys, *arguments, status=0):
+def run(capsys, *arguments, status=0, workers=0):
     capsys.readouterr()
-    assert main([*map(str, arguments), "--workers", "0", "--batch-size", "8"]) == status
+    assert main([*map(str, arguments), "--workers", str(workers), "--batch-size", "8"]) == status
     return capsys.readouterr()
 
 
@@ -175,6 +176,16 @@ def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):
     (data / "ant" / "001.png").write_bytes(b"no picture")
     printed = run(capsys, data, "--weights", weights, "--json")
     assert json.loads(printed.out)["pictures"] == 5 and "001.png" in printed.err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_of_many_pixels(weights, tmp_path, capsys, workers):
+    """Read smaller, or beyond --max-pixels; in a worker it takes its turn."""
+    data = draw_folder(tmp_path / "d", classes=("ant", "bee"), each=3)
+    Image.new("L", (6000, 5001), 90).save(data / "ant" / "large.png")
+    for limit, count in (((), 7), (("--max-pixels", 30_000_000), 6)):
+        printed = run(capsys, data, "--weights", weights, "--json", *limit, workers=workers)
+        assert json.loads(printed.out)["pictures"] == count and ("too large" in printed.err) == (count == 6)
 
 
 def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_path, capsys):

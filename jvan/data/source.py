@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..inference.pictures import WHOLE, Reading
 from . import cifar, seeds
 from .layout import Tree
 from .stores import ArrayStore, FolderStore, TarStore, scan_folder
@@ -37,9 +38,9 @@ class Split:
         """Where this picture lies, for messages: its path, or `archive:member`."""
         return self.store.name(int(self.rows[index]))
 
-    def picture(self, index: int) -> Image.Image:
+    def picture(self, index: int, reading: Reading = WHOLE) -> Image.Image:
         """RGB, upright; PictureError, which names it, where it cannot be read."""
-        return self.store.picture(int(self.rows[index]))
+        return self.store.picture(int(self.rows[index]), reading)
 
     def subset(self, indices) -> Split:
         """The pictures of these indices, in this order; the classes stay."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import DataError, PictureError
 from ..inference.find import is_left_out
-from ..inference.pictures import MAX_BYTES
+from ..inference.pictures import MAX_BYTES, WHOLE, Reading
 from .decode import decode
 from .names import Names
 
@@ -26,8 +26,8 @@ class FolderStore:
     def name(self, row: int) -> str:
         return self._path(row)
 
-    def picture(self, row: int) -> Image.Image:
-        return decode(self.read(row, MAX_BYTES), self.name(row))
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row), reading)
 
     def read(self, row: int, limit: int) -> bytes:
         """The file's bytes, at most `limit` and one more; PictureError where it cannot be read."""
@@ -59,8 +59,8 @@ class TarStore:
     def name(self, row: int) -> str:
         return f"{self.title}:{self.names[row]}"
 
-    def picture(self, row: int) -> Image.Image:
-        return decode(self.read(row, MAX_BYTES), self.name(row))
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row), reading)
 
     def read(self, row: int, limit: int) -> bytes:
         """The member's bytes, at most `limit` and one more; PictureError where the archive ends before."""
@@ -105,7 +105,7 @@ class ArrayStore:
     def name(self, row: int) -> str:
         return f"{self.title}:{row}"
 
-    def picture(self, row: int) -> Image.Image:
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
         return Image.fromarray(self.pixels[row])
 
 

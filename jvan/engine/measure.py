@@ -64,6 +64,7 @@ def measure(
     dtype="float32",
     batch_size=32,
     workers=2,
+    max_pixels=None,
     confusion=False,
     say,
     progress=iter,
@@ -86,7 +87,7 @@ def measure(
         say(predictor, split, how)
     with Loader(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
-        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=max_pixels,
     ) as loader:  # fmt: skip
         predictor.room.check(loader.work.rows, more=loader.memory)
         total = len(loader)

@@ -28,7 +28,7 @@ def training(config: TrainConfig, split, metadata, processes) -> Loader:
     mixup = Mixup(mixup=config.mixup, cutmix=config.cutmix, smoothing=config.smoothing, classes=len(split.classes))
     return Loader(
         split, augment, seed=config.seed, batch_size=config.batch_size, workers=config.workers,
-        rank=processes.rank, ranks=processes.count, mixup=mixup, shuffle=True, drop_last=True,
+        rank=processes.rank, ranks=processes.count, mixup=mixup, shuffle=True, drop_last=True, max_pixels=config.max_pixels,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def testing(config, split, metadata, processes) -> Loader:
     """As the network is to see them, in order, each once."""
     return Loader(
         split, Evaluate(metadata.preprocessing), seed=config.seed, batch_size=config.batch_size, workers=config.workers,
-        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=config.max_pixels,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from os import PathLike, cpu_count
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,9 @@ import numpy as np
 
 from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
 from .labels import Label, checked, labels_for, read_labels
+from .large import Reading
 from .pictures import read_picture
-from .preprocess import describe, preprocess
+from .preprocess import describe, preprocess, short_side
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "van_cifar10.safetensors"
 
@@ -34,13 +36,15 @@ class Predictor:
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
     with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`)
     or a sequence of names that takes the place of the weights' own. `device` is "auto", "cpu" or "cuda",
-    `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a
+    `dtype` what `optimize_for_inference` takes. A picture of more than `max_pixels` (None: Pillow's own limit) is a
+    PictureError. Raises CheckpointError for weights without a
     classification head, JvanError for labels that are not one a class and for a dtype that the device
     does not have.
     """
 
-    def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16):  # fmt: skip
+    def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16, max_pixels: int | None = None):  # fmt: skip
         given = _given_labels(labels)
+        self.max_pixels = _checked_pixels(max_pixels)
         weights, self.weights = _resolve(arch, weights)
 
         from ..device import use_device
@@ -62,10 +66,11 @@ class Predictor:
         self._set_up(model, given, labels, batch_size, dtype)
 
     @classmethod
-    def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16) -> Predictor:
+    def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16, max_pixels: int | None = None) -> Predictor:  # fmt: skip
         """A predictor around a network that is at hand; it is put into eval mode."""
         predictor = cls.__new__(cls)
         predictor.weights, predictor.device = "the given network", None
+        predictor.max_pixels = _checked_pixels(max_pixels)
         predictor._set_up(model, _given_labels(labels), labels, batch_size, dtype)
         return predictor
 
@@ -155,14 +160,15 @@ class Predictor:
     def _prepare(self, image) -> np.ndarray | PictureError:
         if isinstance(image, PictureError):
             return image
-        try:
-            picture = read_picture(image)
-        except PictureError as error:
-            return error
-        try:
-            return preprocess(picture, self.metadata.preprocessing)
-        except PictureError as error:
-            return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
+        with ExitStack() as held:
+            try:
+                picture = read_picture(image, Reading(self.max_pixels, short_side(self.metadata.preprocessing), held))
+            except PictureError as error:
+                return error
+            try:
+                return preprocess(picture, self.metadata.preprocessing)
+            except PictureError as error:
+                return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
 
     def _predict(self, batch, topk) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
         arrays = [array for _, array in batch if not isinstance(array, PictureError)]
@@ -206,6 +212,12 @@ def _submitted(pool: ThreadPoolExecutor, work, image):
 def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> list[Prediction]:
     order = np.argsort(-probabilities, kind="stable")[:topk]
     return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
+
+
+def _checked_pixels(count) -> int | None:
+    if count is not None and (not isinstance(count, int) or count < 1):
+        raise ValueError(f"max_pixels is {count!r}; it must be a positive integer or None")
+    return count
 
 
 def _fast(model, dtype):

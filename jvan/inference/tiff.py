@@ -12,6 +12,7 @@ from PIL import Image
 from ..errors import PictureError
 
 NEW_SUBFILE_TYPE, BITS, PHOTOMETRIC, SAMPLES, TILE_WIDTH, TILE_HEIGHT = 254, 258, 262, 277, 322, 323  # TIFF 6.0
+ORIENTATION, ROWS_PER_STRIP = 274, 278
 SUB_IFDS, DNG_VERSION = 330, 50706  # TIFF's technical note 1; Adobe's DNG 1.4
 REDUCED = 1  # of NEW_SUBFILE_TYPE: a smaller one of another picture
 WHITE_IS_ZERO = 0
@@ -32,6 +33,16 @@ def load_tiff(image) -> bool:
     if _met.errors:
         raise OSError("its decoder found errors")
     return inverted
+
+
+def decoding_bytes(image, decoded: int) -> int:
+    """What libtiff and Pillow keep beside the decoded picture: a strip, and a copy of it where it is to be turned."""
+    tags = image.tag_v2
+    width, height = image.size
+    strip = (
+        width * min(height, tags.get(ROWS_PER_STRIP, height)) * max(tags.get(BITS, (1,))) * tags.get(SAMPLES, 1) // 8
+    )
+    return max(strip, decoded if tags.get(ORIENTATION, 1) != 1 else 0)
 
 
 def _check(tags) -> None:
