@@ -45,3 +45,13 @@ def add_dtype(parser) -> None:
         default="float32",
         help="what is multiplied; float16 on GPUs alone (default: float32)",
     )
+
+
+def add_max_pixels(parser) -> None:
+    """--max-pixels."""
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse pictures of more pixels (default: 178,956,970, Pillow's own limit, and 1.5 GB of memory a picture)",
+    )

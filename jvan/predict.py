@@ -9,7 +9,7 @@ import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
-from ._arguments import Parser, add_device, add_dtype, positive
+from ._arguments import Parser, add_device, add_dtype, add_max_pixels, positive
 from ._cli import RESTARTED, command
 from ._say import bar, show, show_ascii, tell
 from ._stop import whole
@@ -17,10 +17,10 @@ from .errors import JittorRebuilt
 from .variants import list_models
 
 EPILOG = """\
-A folder is searched recursively, in sorted order, for JPEG, PNG, WebP, BMP and GIF files, known by suffix
+A folder is searched recursively, in sorted order, for JPEG, PNG, WebP, BMP, GIF and TIFF files, known by suffix
 or by content; hidden names are left out. A quoted pattern ('photos/**/*.jpg') is expanded in sorted order.
 A dash reads paths from standard input, one a line. Pictures are turned as their EXIF tag says; transparency
-is dropped, and animations give their first frame. A picture that cannot be read is named on standard error
+is dropped, and animations and pages give their first one. A picture that cannot be read is named on standard error
 (and has an "error" in --json), the others go on, and the exit status is 1.
 
 --labels: one name a line, a JSON list, or a JSON object {index: name}; each name may follow a WordNet id.
@@ -48,6 +48,7 @@ def _parser() -> Parser:
     parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
+    add_max_pixels(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     form.add_argument("--json-lines", action="store_true", help="print a JSON object a line instead, each at once")
@@ -85,7 +86,7 @@ def _predictor(options):
         warnings.simplefilter("always", UserWarning)
         predictor = Predictor(
             options.arch, options.weights, device=options.device, dtype=options.dtype, labels=options.labels,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size, max_pixels=options.max_pixels,
         )  # fmt: skip
     for line in predictor.describe():
         _tell(line)

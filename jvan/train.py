@@ -31,7 +31,7 @@ recipes (top-1 in per cent):
 TYPES = {"str": str, "int": int, "float": float}
 LEAST = {  # what argparse refuses below
     "epochs": 1, "max_steps": 1, "batch_size": 1, "accum_steps": 1, "img_size": 32, "log_every": 1, "checkpoint_every": 1,
-    "keep": 1, "workers": 0, "seed": 0, "lr": 0, "warmup_epochs": 0, "weight_decay": 0, "drop_path": 0, "mixup": 0,
+    "keep": 1, "max_pixels": 1, "workers": 0, "seed": 0, "lr": 0, "warmup_epochs": 0, "weight_decay": 0, "drop_path": 0, "mixup": 0,
     "cutmix": 0, "smoothing": 0, "reprob": 0, "clip_grad": 0, "model_ema": 0,
 }  # fmt: skip
 BELOW = "below 1"

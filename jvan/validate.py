@@ -6,7 +6,7 @@ import csv
 import sys
 from argparse import RawDescriptionHelpFormatter
 
-from ._arguments import Parser, add_device, add_dtype, not_negative, positive
+from ._arguments import Parser, add_device, add_dtype, add_max_pixels, not_negative, positive
 from ._cli import command
 from ._say import bar, show, show_json, tell
 from ._text import cell
@@ -45,6 +45,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--workers", "-j", type=not_negative, default=2, metavar="N", help="processes that decode (default: 2)"
     )
+    add_max_pixels(parser)
     parser.add_argument("--csv", metavar="FILE", help="write a row a class to this file")
     parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix to this CSV file")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         check_writable(path)
     found = measure(
         options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
-        workers=options.workers, confusion=bool(options.confusion), say=_say, progress=_progress,
+        workers=options.workers, max_pixels=options.max_pixels, confusion=bool(options.confusion), say=_say, progress=_progress,
     )  # fmt: skip
     if not found.first:
         return 0
@@ -85,6 +86,7 @@ def _say(predictor, split, how: str) -> None:
     for line in (
         *predictor.describe(),
         f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}",
+        *split.notes,
     ):
         _tell(line)
 

@@ -91,6 +91,13 @@ def test_failures_go_to_stderr_and_the_rest_goes_on(folder, capsys):
     assert "jvan predict: missing.png: no such file\n" in err and "jvan predict: broken.jpg: damaged" in err
 
 
+def test_pictures_that_are_too_large_are_named(folder, capsys):
+    Image.new("RGB", (41, 40), (255, 0, 0)).save("large.png")
+    status, out, err = run(capsys, "large.png", "blue.png", "--max-pixels", "1600")
+    assert status == 1 and out.startswith("blue.png\n")
+    assert "large.png: too large, 41×40 are more than 1,600 pixels" in err
+
+
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_nothing_found(folder, capsys, monkeypatch, as_json):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
@@ -149,6 +156,7 @@ def test_file_names_that_are_no_text(folder, capsys):
         ["a.png", "--arch", "van_b9"],
         ["a.png", "--device", "tpu"],
         ["a.png", "--json", "--json-lines"],
+        ["a.png", "--max-pixels", "0"],
     ],
 )
 def test_bad_usage(folder, capsys, argv):

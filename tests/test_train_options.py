@@ -18,6 +18,7 @@ OPTIONS = [
     "--batch-size",
     "--accum-steps",
     "--img-size",
+    "--max-pixels",
     "--lr",
     "--warmup-epochs",
     "--weight-decay",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jvan import Predictor
 from jvan.checkpoints.catalogue import catalogue
@@ -51,9 +52,9 @@ def data(tmp_path_factory):
     return draw_folder(tmp_path_factory.mktemp("data") / "some", classes=SOME, each=13)
 
 
-def run(capsys, *arguments, status=0):
+def run(capsys, *arguments, status=0, workers=0):
     capsys.readouterr()
-    assert main([*map(str, arguments), "--workers", "0", "--batch-size", "8"]) == status
+    assert main([*map(str, arguments), "--workers", str(workers), "--batch-size", "8"]) == status
     return capsys.readouterr()
 
 
@@ -177,6 +178,16 @@ def test_a_damaged_picture_is_named_and_not_counted(weights, tmp_path, capsys):
     assert json.loads(printed.out)["pictures"] == 5 and "001.png" in printed.err
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_of_many_pixels(weights, tmp_path, capsys, workers):
+    """Read smaller, or beyond --max-pixels; in a worker it takes its turn."""
+    data = draw_folder(tmp_path / "d", classes=("ant", "bee"), each=3)
+    Image.new("L", (6000, 5001), 90).save(data / "ant" / "large.png")
+    for limit, count in (((), 7), (("--max-pixels", 30_000_000), 6)):
+        printed = run(capsys, data, "--weights", weights, "--json", *limit, workers=workers)
+        assert json.loads(printed.out)["pictures"] == count and ("too large" in printed.err) == (count == 6)
+
+
 def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_path, capsys):
     """Of classes, members and the network; JSON has them as they are, and a class that reads as a formula is text in CSV."""
     hostile = ("\x1b[31mred", "=1+1", "中é😀", "a\nb", "@x\x9b", "-1", "\t\u202egnp")
@@ -213,6 +224,32 @@ def test_names_in_a_tar_reach_neither_a_terminal_nor_a_spreadsheet(weights, tmp_
         assert [row["class"] for row in csv.DictReader(file)] == text
     with open(tmp_path / "matrix.csv", newline="", encoding="utf-8") as file:
         assert [row[0] for row in csv.reader(file)] == ["class", *text]
+
+
+def test_classes_that_are_no_text_reach_weights_and_tables(weights, tmp_path, capsys):
+    """Bytes of GBK among labels, in a data set and in all outputs: as escapes, each its own."""
+    names = [name.encode("gbk").decode("utf-8", "surrogateescape") for name in ("狗", "马", "鸟")]
+    state = load_state(weights)
+    given = (*names, "caf\xe9", *CLASSES[4:])
+    save_state(State(state.tensors, replace(state.metadata, labels=given)), tmp_path / "w.safetensors")
+    save_state(State(state.tensors, replace(state.metadata, labels=given)), tmp_path / "w.npz")
+    for suffix in ("safetensors", "npz"):
+        assert load_state(tmp_path / f"w.{suffix}").metadata.labels == given
+    drawn = draw_folder(tmp_path / "drawn", classes=CLASSES[:4], each=4)
+    with tarfile.open(tmp_path / "data.tar", "w") as tar:
+        for folder, name in zip(CLASSES, (*names, "cafe\u0301")):
+            tar.add(drawn / folder, name)
+    arguments = (tmp_path / "data.tar", "--weights", tmp_path / "w.safetensors")
+    printed = run(capsys, *arguments, "--csv", tmp_path / "rows.csv")
+    assert all(line.isprintable() for line in (printed.out + printed.err).split("\n"))
+    assert {line.rpartition("  ")[2] for line in printed.out.splitlines()} >= {
+        *(ascii(n)[1:-1] for n in names),
+        "caf\xe9",
+    }
+    rows = json.loads(run(capsys, *arguments, "--json").out)["classes"]
+    assert [(row["class"], row["pictures"]) for row in rows] == [(name, 4) for name in given[:4]]
+    with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == [*(ascii(n)[1:-1] for n in names), "caf\xe9"]
 
 
 def test_half_characters_in_names_do_not_end_the_tables(tmp_path):

@@ -33,7 +33,8 @@ class Loader:
     `Augment` has. `batch_size` is that of all `ranks` processes together. `drop_last=True` is for training:
     every batch is full, and a corrupt picture is replaced by the next good one of its class. With `drop_last=False`,
     for evaluation, each sample comes exactly once over all ranks, rows without one (and corrupt pictures) weigh 0,
-    and all batches have the same shape. `workers=0` makes them in this process.
+    and all batches have the same shape. `workers=0` makes them in this process. A picture of more than `max_pixels`
+    (None: Pillow's own limit) is a corrupt one; `transform.short`, if there, is the short side that suffices of a large one.
 
     `corrupt` lists (name, reason) of the pictures that could not be read; DataError for more than one and 1 %. One
     of several processes knows its own alone: they wait in `met` until `learn` is given those of all.
@@ -41,7 +42,7 @@ class Loader:
 
     def __init__(
         self, split: Split, transform, seed: int, batch_size: int, workers: int = 0, rank: int = 0, ranks: int = 1,
-        mixup: Mixup | None = None, shuffle: bool = True, drop_last: bool = True,
+        mixup: Mixup | None = None, shuffle: bool = True, drop_last: bool = True, max_pixels: int | None = None,
     ):  # fmt: skip
         if batch_size < 1 or workers < 0 or not 0 <= rank < ranks or seed < 0:
             raise ValueError(f"batch_size={batch_size}, workers={workers}, rank={rank} of {ranks}, seed={seed}")
@@ -53,7 +54,7 @@ class Loader:
                 raise DataError(
                     f"{split.title}: {len(split)} pictures are fewer than a batch of {batch_size}; take a smaller batch size"
                 )
-        self.work = Work(split, transform, seed, batch_size, rank, ranks, mixup, shuffle, drop_last)
+        self.work = Work(split, transform, seed, batch_size, rank, ranks, mixup, shuffle, drop_last, max_pixels)
         self.workers = min(workers, -(-self.work.rows // 2))
         self.corrupt: list[tuple[str, str]] = []
         self.met: list[tuple[int, str, str]] = []  # (index, name, reason)

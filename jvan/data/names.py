@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,5 +26,26 @@ class Names(Sequence):
 
 
 def class_name(name: str) -> str:
-    """The class that a folder of this name holds, as weights name it; bytes that are no text become �."""
+    """The class that a folder of this name holds, as weights name it: in NFC; bytes that are no UTF-8 stay apart, as half characters."""
+    return in_nfc(os.fsencode(name).decode("utf-8", "surrogateescape"))
+
+
+def class_name_of_0_1(name: str) -> str:
+    """The same as 0.1.0 stored it: in the folder's own form, with � for bytes that are no UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def in_nfc(name: str) -> str:
+    """Macs write é as two characters in the names of files, other systems as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def as_replaced(name: str) -> str:
+    """What `class_name` gave, with � for its bytes that are no UTF-8, as labels of 0.1.0 have them."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def means(label: str, name: str) -> bool:
+    """Whether a label of a weights file, perhaps of 0.1.0, is the class that `class_name` gave."""
+    label = in_nfc(label)
+    return label == name or ("\ufffd" in label and label == as_replaced(name))

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..inference.pictures import WHOLE, Reading
 from . import cifar, seeds
 from .layout import Tree
 from .stores import ArrayStore, FolderStore, TarStore, scan_folder
@@ -25,6 +26,10 @@ class Split:
     labels: np.ndarray
     store: object
     rows: np.ndarray
+    folders: tuple[
+        str, ...
+    ] = ()  # the classes' names as they lie there, in the order of `classes` that the split began with
+    notes: tuple[str, ...] = ()  # lines for the user: what of the data is not as it seems
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,9 +38,9 @@ class Split:
         """Where this picture lies, for messages: its path, or `archive:member`."""
         return self.store.name(int(self.rows[index]))
 
-    def picture(self, index: int) -> Image.Image:
+    def picture(self, index: int, reading: Reading = WHOLE) -> Image.Image:
         """RGB, upright; PictureError, which names it, where it cannot be read."""
-        return self.store.picture(int(self.rows[index]))
+        return self.store.picture(int(self.rows[index]), reading)
 
     def subset(self, indices) -> Split:
         """The pictures of these indices, in this order; the classes stay."""
@@ -78,8 +83,9 @@ def open_train_and_val(data, val=None, seed: int = 0) -> tuple[Split, Split, str
         held_out = open_split(val, "val")
         said = f"validation on {held_out.title}"
     else:
-        return hold_out_tenth(train, seed)
-    return train, held_out.with_classes(train.classes), said
+        train, held_out, said = hold_out_tenth(train, seed)
+    notes = dict.fromkeys((*train.notes, *held_out.notes))
+    return train, held_out.with_classes(train.classes), "; ".join((said, *notes))
 
 
 def hold_out_tenth(split: Split, seed: int) -> tuple[Split, Split, str]:
@@ -105,12 +111,12 @@ class _Dataset:
         self.path = os.fspath(path)
         self.title = self.path.rstrip("/") or self.path
         if os.path.isdir(self.path):
-            self.files, self.folders = scan_folder(self.path)
+            (self.files, self.folders), links = scan_folder(self.path), 0
             self.store = FolderStore(self.path, self.files)
         else:
             with plain_tar(self.path) as plain:
                 index = index_tar(plain, self.title)
-                self.files, self.folders = index.names, index.folders
+                self.files, self.folders, links = index.names, index.folders, index.links
                 self.store = TarStore(plain, self.title, self.files, index.offsets, index.sizes)
         if not self.files:
             raise DataError(
@@ -118,6 +124,9 @@ class _Dataset:
             )
         self.cifar = cifar.find_cifar(self.files)
         self._read = cifar.reader(self.store, self.files)
+        self.notes = (f"links inside the archive that are symbolic or lead to nothing are not followed: {links}",)[
+            :links
+        ]
         self.tree = Tree(self.title, self.files, self.folders)
         self.root = self.tree.root()
 
@@ -132,13 +141,14 @@ class _Dataset:
             form, folder = self.cifar
             found = cifar.read_cifar(form, folder, part, self.files, self._read)
             title = f"{self.title} ({part})"
-            return Split(
-                title, found.classes, found.labels, ArrayStore(title, found.pixels), np.arange(len(found.labels))
-            )
+            store = ArrayStore(title, found.pixels)
+            return Split(title, found.classes, found.labels, store, np.arange(len(found.labels)), found.classes)
         folder = self._folder(part)
         title = f"{self.title}/{folder}" if folder else self.title
-        classes, rows, labels = self._labelled(folder, part)
-        return Split(title, classes, labels, self.store, rows)
+        found = self._labelled(folder, part)
+        return Split(
+            title, found.classes, found.labels, self.store, found.rows, found.folders, found.notes + self.notes
+        )
 
     def _folder(self, part: str) -> str:
         others = [other for other in ("train", "val") if self.has(other)]

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
-from ..inference.pictures import MAX_BYTES
+from ..inference.find import is_left_out
+from ..inference.pictures import MAX_BYTES, WHOLE, Reading
 from .decode import decode
 from .names import Names
 
@@ -25,8 +26,8 @@ class FolderStore:
     def name(self, row: int) -> str:
         return self._path(row)
 
-    def picture(self, row: int) -> Image.Image:
-        return decode(self.read(row, MAX_BYTES), self.name(row))
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row), reading)
 
     def read(self, row: int, limit: int) -> bytes:
         """The file's bytes, at most `limit` and one more; PictureError where it cannot be read."""
@@ -58,8 +59,8 @@ class TarStore:
     def name(self, row: int) -> str:
         return f"{self.title}:{self.names[row]}"
 
-    def picture(self, row: int) -> Image.Image:
-        return decode(self.read(row, MAX_BYTES), self.name(row))
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
+        return decode(self.read(row, MAX_BYTES), self.name(row), reading)
 
     def read(self, row: int, limit: int) -> bytes:
         """The member's bytes, at most `limit` and one more; PictureError where the archive ends before."""
@@ -104,12 +105,12 @@ class ArrayStore:
     def name(self, row: int) -> str:
         return f"{self.title}:{row}"
 
-    def picture(self, row: int) -> Image.Image:
+    def picture(self, row: int, reading: Reading = WHOLE) -> Image.Image:
         return Image.fromarray(self.pixels[row])
 
 
 def scan_folder(root: str) -> tuple[list[str], set[str]]:
-    """Relative paths of all files and of all folders below `root`, hidden ones left out; DataError if one is closed to us.
+    """Relative paths of all files and of all folders below `root`, hidden ones and what systems leave behind left out; DataError if one is closed to us.
 
     Links are followed, but not into a folder that the path has come through.
     """
@@ -129,7 +130,7 @@ def scan_folder(root: str) -> tuple[list[str], set[str]]:
         if relative:
             folders.add(relative)
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_left_out(entry.name):
                 continue
             inside = f"{relative}/{entry.name}" if relative else entry.name
             if _is_folder(entry):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from ..checkpoints.metadata import Preprocessing
-from ..inference.preprocess import preprocess
+from ..inference.preprocess import preprocess, short_side
 from . import auto_augment, crops, erasing
 
 JITTERED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -24,6 +25,11 @@ class Evaluate:
     @property
     def shape(self) -> tuple[int, int, int]:
         return (len(self.preprocessing.mean), self.preprocessing.size, self.preprocessing.size)
+
+    @property
+    def short(self) -> int:
+        """To what the short side of a whole picture is resized."""
+        return short_side(self.preprocessing)
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
         return preprocess(picture, self.preprocessing)
@@ -59,6 +65,11 @@ class Augment:
     @property
     def shape(self) -> tuple[int, int, int]:
         return (3, self.size, self.size)
+
+    @property
+    def short(self) -> int:
+        """Of a whole picture whose smallest part still has the network's size."""
+        return round(self.size / math.sqrt(self.scale[0])) if self.crop == "resized" else self.size
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
         return self.finish(self.pixels(picture, rng), rng)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, PictureError
+from ..inference.pictures import Reading
 from . import seeds, shares
 from .mixup import Mix, Mixup
 from .source import Split
@@ -36,6 +38,7 @@ class Work:
     mixup: Mixup | None = None
     shuffle: bool = True
     drop_last: bool = True
+    max_pixels: int | None = None
 
     @property
     def rows(self) -> int:
@@ -92,7 +95,9 @@ class Work:
         for instead in self._candidates(int(index)):
             try:
                 rng = seeds.generator(seeds.SAMPLE, self.seed, epoch, index)
-                picture = transform(self.split.picture(instead), rng)
+                with ExitStack() as held:
+                    reading = Reading(self.max_pixels, getattr(self.transform, "short", None), held)
+                    picture = transform(self.split.picture(instead, reading), rng)
             except PictureError as error:
                 if instead == index:
                     name = self.split.name(instead)

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from ..errors import JvanError
+from ..inference.large import share_turn
 from .memory import SharedMemory, unshare
 
 START = "from jvan.data.worker import main; main()"  # what the parent has `children.start_python` run
@@ -27,6 +28,7 @@ def main() -> None:
     try:
         data, places, sizes, descriptors, worker, workers = connection.recv()
         work = unshare(data, places, SharedMemory(sizes[0], descriptors[0]))
+        share_turn(descriptors[1])
         slots = np.frombuffer(SharedMemory(sizes[1], descriptors[1]).map, np.float32)
         slots = slots.reshape(-1, work.rows, *work.transform.shape)
         tasks: queue.SimpleQueue = queue.SimpleQueue()

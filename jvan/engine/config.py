@@ -63,6 +63,9 @@ class TrainConfig:
     img_size: int | None = option(
         None, f"side of the pictures (default: the weights'; up to {SMALL}: padded and shifted)", metavar="N"
     )
+    max_pixels: int | None = option(
+        None, "pass over pictures of more pixels (default: Pillow's own limit)", metavar="N"
+    )
     lr: float | None = option(
         None,
         "highest learning rate, of all layers (default: scaled to the batch, from 1e-3 for 1024 pictures)",

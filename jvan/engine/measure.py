@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..checkpoints.catalogue import entry_for, entry_with
 from ..data.loader import Loader
+from ..data.names import as_replaced, in_nfc
 from ..data.source import open_split
 from ..data.transforms import Evaluate
 from ..errors import DataError
@@ -62,6 +64,7 @@ def measure(
     dtype="float32",
     batch_size=32,
     workers=2,
+    max_pixels=None,
     confusion=False,
     say,
     progress=iter,
@@ -84,7 +87,7 @@ def measure(
         say(predictor, split, how)
     with Loader(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
-        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=max_pixels,
     ) as loader:  # fmt: skip
         predictor.room.check(loader.work.rows, more=loader.memory)
         total = len(loader)
@@ -115,14 +118,23 @@ def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> t
         return np.arange(len(classes)), "classes by their order, since the weights do not name theirs"
     places: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
-        for name in filter(None, {label.name, label.wnid}):
+        for name in {in_nfc(name) for name in (label.name, label.wnid) if name}:
             places.setdefault(name, []).append(index)
-    for name in classes:
-        found = places.get(name, [])
-        if len(found) != 1:
-            what = "none" if not found else f"{len(found)} (name its folder by its WordNet id)"
-            raise DataError(
-                f"the data have the class {name!r}, which is {what} of the network's {len(labels)} classes; "
-                "rename its folder, or give weights of these classes"
-            )
-    return np.array([places[name][0] for name in classes]), "classes by name"
+    spelled = Counter(map(as_replaced, classes))
+    return np.array([_place(name, places, spelled, len(labels)) for name in classes]), "classes by name"
+
+
+def _place(name: str, places: dict[str, list[int]], spelled: Counter, count: int) -> int:
+    """The index of one class, by its name or, in labels of 0.1.0, by its name with � for bytes that are no UTF-8."""
+    replaced = as_replaced(name)
+    found = places.get(name) or places.get(replaced, [])
+    if len(found) != 1:
+        what = "none" if not found else f"{len(found)} (name its folder by its WordNet id)"
+    elif name not in places and spelled[replaced] > 1:
+        what = f"perhaps {replaced!r}, and so are {spelled[replaced] - 1} other ones,"
+    else:
+        return found[0]
+    raise DataError(
+        f"the data have the class {name!r}, which is {what} of the network's {count} classes; "
+        "rename its folder, or give weights of these classes"
+    )

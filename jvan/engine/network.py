@@ -8,6 +8,7 @@ import jittor as jt
 
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import State, load_state
+from ..data.names import means
 from ..data.pool import slots_for
 from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
@@ -162,7 +163,9 @@ def _check_names(config, stored: Metadata, classes: tuple[str, ...]) -> None:
     if stored.labels is None:
         return
     labels = labels_for(stored.labels, stored.config.num_classes)
-    wrong = [(label, name) for label, name in zip(labels, classes) if name not in (label.name, label.wnid)]
+    wrong = [
+        (label, name) for label, name in zip(labels, classes) if name != label.wnid and not means(label.name, name)
+    ]
     if wrong:
         label, name = wrong[0]
         raise TrainingError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..data.mixup import Mixup
-from ..data.names import class_name
+from ..data.names import class_name_of_0_1
 from ..data.transforms import Augment, Evaluate
 from .config import SMALL, TrainConfig
 
@@ -28,7 +28,7 @@ def training(config: TrainConfig, split, metadata, processes) -> Loader:
     mixup = Mixup(mixup=config.mixup, cutmix=config.cutmix, smoothing=config.smoothing, classes=len(split.classes))
     return Loader(
         split, augment, seed=config.seed, batch_size=config.batch_size, workers=config.workers,
-        rank=processes.rank, ranks=processes.count, mixup=mixup, shuffle=True, drop_last=True,
+        rank=processes.rank, ranks=processes.count, mixup=mixup, shuffle=True, drop_last=True, max_pixels=config.max_pixels,
     )  # fmt: skip
 
 
@@ -36,17 +36,17 @@ def testing(config, split, metadata, processes) -> Loader:
     """As the network is to see them, in order, each once."""
     return Loader(
         split, Evaluate(metadata.preprocessing), seed=config.seed, batch_size=config.batch_size, workers=config.workers,
-        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=config.max_pixels,
     )  # fmt: skip
 
 
 def data_digest(split) -> str:
-    """Of the pictures' names, labels and classes, in order, wherever the data lie."""
-    total = hashlib.sha256("\n".join(split.classes).encode())
+    """Of the pictures' names, labels and classes, in order, wherever the data lie; names are as the states of 0.1.0 have them."""
+    total = hashlib.sha256("\n".join(map(class_name_of_0_1, split.folders)).encode())
     total.update(np.ascontiguousarray(split.labels, "<i4"))
     for index in range(len(split)):
         name = PurePath(split.name(index).removeprefix(f"{split.title}:")).name
-        total.update(class_name(name).encode() + b"\n")  # with � as in the states of 0.1.0
+        total.update(class_name_of_0_1(name).encode() + b"\n")
     return total.hexdigest()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .signature import picture_format
+from .signature import PICTURES_NOT_READ, foreign_format, picture_format
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+SUFFIXES_NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".dng", ".nef", ".arw")
+LEFT = ("@eadir", "__macosx", "lost+found", "$recycle.bin", "system volume information")  # by NAS boxes, Macs, disks
 
 
 class Found(NamedTuple):
@@ -24,8 +27,9 @@ def find_pictures(arguments: Iterable[str], stdin: Iterable[bytes] = ()) -> Iter
 
     An existing path is taken as it is, even where it looks like a pattern. Folders are searched
     recursively, in sorted order: files with a picture's suffix, and others that begin like a picture;
-    hidden names are left out. A pattern (`*`, `?`, `[]`, `**`) is expanded in sorted order; folders that exist by the
-    names it begins with are no part of it (`photos [2024]/*.jpg`). `-` stands
+    hidden names are left out, and so are folders that systems leave behind; pictures of formats that are not
+    read come out as one error a folder. A pattern (`*`, `?`, `[]`, `**`) is expanded in sorted order; folders that
+    exist by the names it begins with are no part of it (`photos [2024]/*.jpg`). `-` stands
     for paths on `stdin`, one a line. What does not exist or holds no picture comes out as an error.
     """
     for argument in arguments:
@@ -67,16 +71,24 @@ def _existing(path: str) -> Iterator[Found]:
     if not os.path.isdir(path):
         yield Found(path)
         return
-    empty = True
-    for found in _walk(path):
+    empty, others = True, Counter()
+    for found in _walk(path, others):
         empty = False
         yield found
-    if empty:
+    if others:
+        counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        yield Found(path, f"holds {counts} files, which are not read; convert them to JPEG or PNG")
+    elif empty:
         yield Found(path, "this folder holds no pictures")
 
 
-def _walk(folder: str) -> Iterator[Found]:
-    """Pictures below `folder`, depth first, each folder's entries by name; links are followed once."""
+def is_left_out(name: str) -> bool:
+    """Whether a folder of this name, at any depth, holds nothing that the user means: hidden, or left by a system."""
+    return name.startswith(".") or name.lower() in LEFT
+
+
+def _walk(folder: str, others: Counter) -> Iterator[Found]:
+    """Pictures below `folder`, depth first, each folder's entries by name; links are followed once. `others` counts formats that are not read."""
     visited = set()
     waiting = [folder]
     while waiting:
@@ -89,21 +101,24 @@ def _walk(folder: str) -> Iterator[Found]:
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+            names = sorted(name for name in os.listdir(path) if not is_left_out(name))
         except OSError as error:
             yield Found(path, f"this folder cannot be read: {(error.strerror or str(error)).lower()}")
             continue
         inside = [os.path.join(path, name) for name in names]
-        waiting += [each for each in reversed(inside) if os.path.isdir(each) or _looks_like_picture(each)]
+        waiting += [each for each in reversed(inside) if os.path.isdir(each) or _looks_like_picture(each, others)]
 
 
-def _looks_like_picture(path: str) -> bool:
+def _looks_like_picture(path: str, others: Counter) -> bool:
     if path.lower().endswith(SUFFIXES):
         return True
     if not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:
-            return picture_format(file.read(32)) is not None
+            head = file.read(32)
     except OSError:
         return False
+    kind = foreign_format(head)
+    others.update([kind] if kind in PICTURES_NOT_READ else [])
+    return picture_format(head) is not None

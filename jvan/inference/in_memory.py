@@ -7,6 +7,7 @@ import io
 from PIL import Image
 
 from ..errors import PictureError
+from .large import WHOLE, Reading
 from .pictures import MAX_BYTES, check_size, decode_picture
 
 BYTES = (bytes, bytearray, memoryview)
@@ -18,10 +19,10 @@ class InMemory:
     def __init__(self, data: bytes, name: str):
         self.data, self.name = data, name
 
-    def decode(self) -> Image.Image:
+    def decode(self, reading: Reading = WHOLE) -> Image.Image:
         """As `read_picture` has it; PictureError for what is none."""
         check_size(self.name, len(self.data))
-        return decode_picture(io.BytesIO(self.data), self.name)
+        return decode_picture(io.BytesIO(self.data), self.name, reading)
 
 
 def is_encoded(image) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from numbers import Integral
 from os import PathLike, cpu_count
 from pathlib import Path
@@ -17,8 +18,9 @@ from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
 from ..ops.forked import check_not_forked
 from .in_memory import InMemory, in_memory, is_encoded
 from .labels import Label, checked, given_labels, labels_for
+from .large import Reading
 from .pictures import read_picture
-from .preprocess import describe, preprocess
+from .preprocess import describe, preprocess, short_side
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "van_cifar10.safetensors"
 
@@ -38,14 +40,15 @@ class Predictor:
     `weights` is a path or a catalogue name; with `arch` alone the catalogue's weights for it are taken,
     with neither the bundled network, which knows CIFAR-10's ten classes. `labels` is a file (see `read_labels`),
     a sequence of names or a dict {index: name} or {name: index}, in place of the weights' own. `device` is "auto", "cpu"
-    or "cuda", `dtype` what `optimize_for_inference` takes. Raises CheckpointError for weights without a classification head,
-    JvanError for labels that are not one a class, for a dtype that the device does not have, and in a process that was
-    forked off one that has made a network.
+    or "cuda", `dtype` what `optimize_for_inference` takes. A picture of more than `max_pixels` (None: Pillow's own limit) is a
+    PictureError. Raises CheckpointError for weights without a classification head, JvanError for labels that are not one a
+    class, for a dtype that the device does not have, and in a process that was forked off one that has made a network.
     """
 
-    def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16):  # fmt: skip
+    def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16, max_pixels: int | None = None):  # fmt: skip
         check_not_forked()
         given = None if labels is None else given_labels(labels)
+        self.max_pixels = _checked_pixels(max_pixels)
         weights, self.weights = _resolve(arch, weights)
 
         from ..device import use_device
@@ -67,11 +70,12 @@ class Predictor:
         self._set_up(model, given, labels, batch_size, dtype)
 
     @classmethod
-    def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16) -> Predictor:
+    def from_model(cls, model, *, dtype="float32", labels=None, batch_size: int = 16, max_pixels: int | None = None) -> Predictor:  # fmt: skip
         """A predictor around a network that is at hand; it is put into eval mode."""
         given = None if labels is None else given_labels(labels)
         predictor = cls.__new__(cls)
         predictor.weights, predictor.device = "the given network", None
+        predictor.max_pixels = _checked_pixels(max_pixels)
         predictor._set_up(model, given, labels, batch_size, dtype)
         return predictor
 
@@ -163,15 +167,17 @@ class Predictor:
     def _prepare(self, image) -> np.ndarray | PictureError:
         if isinstance(image, PictureError):
             return image
-        try:
-            picture = image.decode() if isinstance(image, InMemory) else read_picture(image)
-        except PictureError as error:
-            return error
-        try:
-            return preprocess(picture, self.metadata.preprocessing)
-        except PictureError as error:
-            image = image.name if isinstance(image, InMemory) else image
-            return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
+        with ExitStack() as held:
+            reading = Reading(self.max_pixels, short_side(self.metadata.preprocessing), held)
+            try:
+                picture = image.decode(reading) if isinstance(image, InMemory) else read_picture(image, reading)
+            except PictureError as error:
+                return error
+            try:
+                return preprocess(picture, self.metadata.preprocessing)
+            except PictureError as error:
+                image = image.name if isinstance(image, InMemory) else image
+                return PictureError(f"{image}: {error}") if isinstance(image, (str, PathLike)) else error
 
     def _predict(self, batch, topk) -> Iterator[tuple[object, list[Prediction] | PictureError]]:
         arrays = [array for _, array in batch if not isinstance(array, PictureError)]
@@ -221,6 +227,12 @@ def _submitted(pool: ThreadPoolExecutor, work, image):
 def _best(probabilities: np.ndarray, labels: tuple[Label, ...], topk: int) -> list[Prediction]:
     order = np.argsort(-probabilities, kind="stable")[:topk]
     return [Prediction(int(i), labels[i].name, float(probabilities[i]), labels[i].wnid) for i in order]
+
+
+def _checked_pixels(count) -> int | None:
+    if count is not None and (not isinstance(count, int) or count < 1):
+        raise ValueError(f"max_pixels is {count!r}; it must be a positive integer or None")
+    return count
 
 
 def _fast(model, dtype):

@@ -27,14 +27,21 @@ def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
     return (short, long) if width <= height else (long, short)
 
 
+def short_side(preprocessing: Preprocessing) -> int:
+    """To what the short side of a picture is resized."""
+    return int(preprocessing.size / preprocessing.crop_pct)
+
+
 def crop(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The centre square of `preprocessing.size` after resizing; PictureError if it is too thin for that.
+    """The centre square of `preprocessing.size` after resizing; PictureError if it has no pixels or is too thin for that.
 
     torchvision's Resize and CenterCrop on a PIL image. The short side is never below the crop's, since
     crop_pct is at most 1, so nothing is padded.
     """
     size = preprocessing.size
-    width, height = resized_size(*picture.size, int(size / preprocessing.crop_pct))
+    if 0 in picture.size:
+        raise PictureError(f"{picture.width}×{picture.height} pixels are no picture")
+    width, height = resized_size(*picture.size, short_side(preprocessing))
     if width * height > MAX_RESIZED_PIXELS:
         raise PictureError(
             f"{picture.width}×{picture.height} pixels are too thin: with its short side resized for the network's {size} "
@@ -62,7 +69,7 @@ def preprocess(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray
 
 def describe(preprocessing: Preprocessing) -> str:
     """One line that tells the user what happens to a picture."""
-    short = int(preprocessing.size / preprocessing.crop_pct)
+    short = short_side(preprocessing)
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return (
         f"short side {short} ({preprocessing.interpolation}), centre {preprocessing.size}×{preprocessing.size}, "

@@ -63,4 +63,4 @@ def in_memory(count=40, classes=4, side=12) -> Split:
     planes = np.stack([np.arange(count), labels, np.full(count, 7)], axis=-1).astype(np.uint8)
     stored = np.broadcast_to(planes[:, None, None], (count, side, side, 3)).copy()
     names = tuple(f"class{label}" for label in range(classes))
-    return Split("drawn", names, labels, ArrayStore("drawn", stored), np.arange(count))
+    return Split("drawn", names, labels, ArrayStore("drawn", stored), np.arange(count), names)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -231,6 +232,83 @@ def test_names_that_are_no_text(tmp_path):
     split = open_split(data)
     index = next(i for i in range(len(split)) if os.fsencode(split.name(i)) == strange)
     assert np.array_equal(np.asarray(split.picture(index)), pixels(seed=5))
+
+
+GBK = {name: name.encode("gbk").decode("utf-8", "surrogateescape") for name in ("狗", "马", "鸟")}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_classes_whose_names_are_no_text_stay_apart(tmp_path, container):
+    """Of these three, and of any one of them, 0.1.0 made the class �� twice and more."""
+    files = {
+        f"{part}/{name}/{n}.png": encoded(n) for part in ("train", "val") for name in GBK.values() for n in range(3)
+    }
+    train, val, _ = open_train_and_val(put(tmp_path, files, container))
+    assert train.classes == val.classes == tuple(sorted(GBK.values()))
+    assert np.bincount(val.labels).tolist() == np.bincount(train.labels).tolist() == [3, 3, 3]
+    one, other = (write(tmp_path / name, class_files((GBK[name],))) for name in ("马", "狗"))
+    with pytest.raises(DataError) as error:
+        open_train_and_val(one, other)
+    assert r"\udcb9\udcb7" in one_line(error)
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_two_forms_of_one_name_are_one_class(tmp_path, container):
+    """As a Mac and another system write é into an archive, one after the other."""
+    files = {f"{name}/{n}.png": encoded(n) for n, name in enumerate(["cafe\u0301", "caf\xe9", "caf\xe9", "tea"])}
+    train, val, said = open_train_and_val(put(tmp_path, files, container))
+    assert train.classes == val.classes == ("caf\xe9", "tea") and len(train) + len(val) == 4
+    split = open_split(put(tmp_path, files, container))
+    assert np.bincount(split.labels).tolist() == [3, 1] and split.folders == ("cafe\u0301", "tea")
+    assert len(split.notes) == 1 and "caf\xe9" in split.notes[0] and said.endswith(split.notes[0])
+    (tmp_path / "alone").mkdir()
+    alone = open_split(put(tmp_path / "alone", class_files(("cafe\u0301",)), container))
+    assert alone.classes == ("caf\xe9",) and not alone.notes
+
+
+def test_a_list_of_answers_in_another_form(tmp_path):
+    files = class_files(("cafe\u0301", GBK["狗"]), prefix="train/")
+    files.update({f"val/images/{n}e\u0301.JPEG": encoded(n, "JPEG") for n in range(2)})
+    rows = f"0\xe9.JPEG\tcaf\xe9\n1\xe9.JPEG\t{GBK['狗']}\n"
+    files["val/val_annotations.txt"] = rows.encode("utf-8", "surrogateescape")
+    train, val, _ = open_train_and_val(put(tmp_path, files))
+    assert train.classes == ("caf\xe9", GBK["狗"]) and val.labels.tolist() == [0, 1]
+
+
+LEFT = ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_what_systems_leave_behind_is_passed_over(tmp_path, container):
+    files = class_files()
+    files.update({f"{above}{name}/x.png/S.png": encoded() for name in LEFT for above in ("", "ant/", "bee/deep/")})
+    split = open_split(put(tmp_path, files, container))
+    assert split.classes == ("ant", "bee") and len(split) == 6 and not split.notes
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_tiff_is_read_and_other_formats_are_counted(tmp_path, container):
+    files = {**class_files(), "ant/a.tif": encoded(3, "TIFF"), "ant/b.TIFF": encoded(4, "TIFF")}
+    files.update({**{f"bee/{n}.HEIC": b"" for n in range(4)}, "bee/deep/x.txt": b"", "ant/y": b"", "list.csv": b""})
+    data = put(tmp_path, files, container)
+    split = open_split(data)
+    assert np.bincount(split.labels).tolist() == [5, 3] and np.array_equal(np.asarray(split.picture(4)), pixels(seed=4))
+    assert split.notes == ("files of other formats are not read: 4 .heic, 1 without a suffix, 1 .txt",)
+    assert open_train_and_val(data)[2].endswith(split.notes[0])
+
+
+def test_a_class_of_pictures_that_are_not_read_is_named(tmp_path):
+    """Also in a tar file without entries for its folders."""
+    files = {**class_files(), "cow/a.heic": b"", "cow/b.heic": b""}
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    for path in (tmp_path / "a.tar", write(tmp_path / "data", files)):
+        with pytest.raises(DataError) as error:
+            open_split(path)
+        assert "class cow" in one_line(error) and "2 .heic" in one_line(error)
 
 
 MODES = {

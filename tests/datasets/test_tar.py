@@ -19,7 +19,7 @@ from jvan.data.unpack import plain_tar
 from jvan.errors import DataError
 from jvan.inference.pictures import read_picture
 
-from .drawn import class_files, encoded, tar_of
+from .drawn import class_files, encoded, pixels, tar_of
 from .test_source import cache, one_line  # noqa: F401
 
 LONG = "/".join(["deep" * 12] * 5)
@@ -83,6 +83,35 @@ def test_links_and_devices_are_passed_over(tmp_path):
     assert len(split) == 6 and not [n for n in range(6) if "/etc" in split.name(n)]
     for n in range(6):
         split.picture(n)
+
+
+@pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_hard_links_are_the_files_they_lead_to(tmp_path, style):
+    """To one before them, to a hidden one, to another link, by long names; the content is that of the moment, as for tar."""
+    long = f"ant/{'n' * 90}.png" if style == tarfile.USTAR_FORMAT else f"{LONG}/{'n' * 150}.png"
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=style) as archive:
+
+        def add(name, data=None, target=None, kind=tarfile.LNKTYPE):
+            member = tarfile.TarInfo(name)
+            member.size = len(data or b"")
+            member.type, member.linkname = (kind, target) if target else (tarfile.REGTYPE, "")
+            archive.addfile(member, io.BytesIO(data or b""))
+
+        add(".store/1", encoded(1))
+        add(long, encoded(2))
+        for n, target in enumerate([".store/1", f"./{long}", "bee/1.png", long]):
+            add(f"bee/{n}.png", target=target)
+        add(long, encoded(3))
+        add("bee/8.png", target="../outside.png")
+        add("bee/9.png", target="bee/0.png", kind=tarfile.SYMTYPE)
+        add("bee/.hidden.png", target=long)
+    split = open_split(path)
+    found = {split.name(n).rpartition("/")[2]: np.asarray(split.picture(n)) for n in range(len(split))}
+    seeds = {"0.png": 1, "1.png": 2, "2.png": 2, "3.png": 2, long.rpartition("/")[2]: 3}
+    assert set(found) == set(seeds)
+    assert all(np.array_equal(found[name], pixels(seed=seed)) for name, seed in seeds.items())
+    assert len(split.notes) == 1 and split.notes[0].endswith("not followed: 2")
 
 
 def test_absolute_names_are_only_names(tmp_path):

@@ -131,3 +131,23 @@ def test_every_suffix_is_found_in_any_case(tmp_path):
         for name in (f"a{suffix}", f"b{suffix.upper()}"):
             (tmp_path / name).touch()
     assert len(find(str(tmp_path))) == 2 * len(SUFFIXES)
+
+
+def test_what_systems_leave_behind_is_passed_over(tmp_path):
+    for name in ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "ok/@eaDir"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.jpg").touch()
+    (tmp_path / "ok" / "a.jpg").touch()
+    assert find(str(tmp_path)) == [str(tmp_path / "ok" / "a.jpg")]
+
+
+def test_formats_that_are_not_read_are_counted(tmp_path):
+    """Whether a folder holds only such or others, too; documents are no pictures."""
+    for name in ("a.heic", "b.HEIC", "c"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "d.jxl").write_bytes(b"\xff\x0a" + bytes(30))
+    (tmp_path / "e.pdf").write_bytes(b"%PDF-1.7")
+    wanted = f"{tmp_path} ! holds 3 HEIC, 1 JPEG XL files, which are not read; convert them to JPEG or PNG"
+    assert find(str(tmp_path)) == [wanted]
+    (tmp_path / "z.png").touch()
+    assert find(str(tmp_path)) == [str(tmp_path / "z.png"), wanted]

@@ -216,13 +216,43 @@ def test_what_is_no_picture_is_named(tmp_path):
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
     ]:
         path.write_bytes(content)
-        assert reason(path) == "not a JPEG, PNG, WebP, BMP or GIF picture"
-    Image.fromarray(smooth()).save(path, "TIFF")
-    assert "not a JPEG" in reason(path)
+        assert reason(path) == "not a JPEG, PNG, WebP, BMP, GIF or TIFF picture"
     assert reason(tmp_path / "none.png") == "no such file or directory"
     assert "folder" in reason(tmp_path)
     with pytest.raises(PictureError, match="null"):
         read_picture("a\0b.jpg")
+
+
+FOREIGN = {
+    "HEIC": b"\0\0\0\x24ftypheic\0\0\0\0mif1heic",
+    "HEIC ": b"\0\0\0\x24ftypmif1\0\0\0\0mif1heic",
+    "AVIF": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1",
+    "AVIF ": b"\0\0\0\x20ftypmif1\0\0\0\0avifmif1",
+    "JPEG XL": b"\xff\x0a" + bytes(30),
+    "JPEG XL ": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20),
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20),
+    "camera's raw (CR2)": b"II*\0\x10\0\0\0CR\2\0" + bytes(20),
+    "camera's raw (CR3)": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
+    "PDF": b"%PDF-1.7\n",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_other_formats_are_named(tmp_path, kind):
+    (tmp_path / "a.jpg").write_bytes(FOREIGN[kind])
+    assert reason(tmp_path / "a.jpg") == f"a {kind.strip()} file, which is not read; convert it to JPEG or PNG"
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_a_picture_without_pixels(size):
+    with pytest.raises(PictureError, match=f"{size[0]}×{size[1]} pixels"):
+        read_picture(Image.new("RGB", (9, 9)).crop((3, 3, 3 + size[0], 3 + size[1])))
+
+
+def test_a_png_of_sixteen_bits_in_the_mode_of_older_pillows():
+    grey = Image.fromarray(np.array([[0, 255, 256, 65535]], np.int32))
+    grey.format = "PNG"
+    assert pixels(grey)[0, :, 0].tolist() == [0, 0, 1, 255]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -240,7 +270,7 @@ def test_unreadable_file(tmp_path):
     assert reason(path) == "permission denied"
 
 
-@pytest.mark.parametrize("side", [10_000, 20_000, 2**31 - 1])
+@pytest.mark.parametrize("side", [14_000, 20_000, 2**31 - 1])
 def test_decompression_bombs_are_refused(tmp_path, side):
     path = tmp_path / "a.png"
     path.write_bytes(png(colours(), claim=(side, side)))

@@ -89,6 +89,18 @@ def test_bad_pictures_raise_or_are_handed_on_in_place(files, tmp_path):
     assert predictor.model.batches[-2:] == [2, 1]
 
 
+def test_crops_without_pixels_and_pictures_beyond_the_users_limit_stop_no_others(files):
+    good = Image.new("RGB", (40, 33), COLOURS["red"])
+    given = [good, good.crop((5, 5, 5, 20)), Image.new("RGB", (41, 33)), np.zeros((41, 33), np.uint8), good]
+    predictor = Predictor.from_model(MeanColour(), max_pixels=40 * 33)
+    results = [result for _, result in predictor.stream(given, topk=1)]
+    assert [results[i][0].label for i in (0, 4)] == ["r", "r"]
+    assert "0×15 pixels" in str(results[1]) and all("1,320 pixels" in str(results[i]) for i in (2, 3))
+    for wrong in (0, "9", 1.5):
+        with pytest.raises(ValueError, match="max_pixels"):
+            Predictor.from_model(MeanColour(), max_pixels=wrong)
+
+
 def test_a_long_stream_is_not_held_in_memory(files):
     drawn = 0
 
