@@ -25,10 +25,12 @@ A .pth file can be loaded by the project's own code with strict=True; its top le
   official     {'state_dict': …}, as the official training script writes and reads it
   mmpretrain   {'meta': {}, 'state_dict': …}, with a whole classifier's names
   huggingface  the state dict itself, as pytorch_model.bin; config.json is not written
-  mmseg        {'meta': {}, 'state_dict': …}, a backbone's names; it has no head, so --drop-head
+  mmseg        {'meta': {}, 'state_dict': …}, the names of OpenMMLab's own backbone (mmsegmentation,
+               projects/van); it has no head, so --drop-head. VAN-Segmentation has official names
 
---origin auto goes by the names alone. Official and mmseg names are alike: with a classifier's head
-they are official, otherwise mmseg (which means LayerNorm eps 1e-5 and ImageNet's mean and std).
+--origin auto goes by the names alone. The authors' classifier and their segmentation code have the
+same names: with a classifier's head they are official, otherwise mmseg (which means LayerNorm eps
+1e-5 and ImageNet's mean and std).
 """
 
 
