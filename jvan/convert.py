@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import warnings
@@ -15,6 +16,7 @@ from ._say import bar, show, show_json
 from ._text import printable
 from .variants import VARIANTS
 
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 ORIGINS = ("official", "mmpretrain", "huggingface", "mmseg")
 _EPILOG = """\
 DST's suffix chooses the format: .safetensors (jvan's own), .pkl (Jittor's, for model.load),
@@ -25,10 +27,12 @@ A .pth file can be loaded by the project's own code with strict=True; its top le
   official     {'state_dict': …}, as the official training script writes and reads it
   mmpretrain   {'meta': {}, 'state_dict': …}, with a whole classifier's names
   huggingface  the state dict itself, as pytorch_model.bin; config.json is not written
-  mmseg        {'meta': {}, 'state_dict': …}, a backbone's names; it has no head, so --drop-head
+  mmseg        {'meta': {}, 'state_dict': …}, the names of OpenMMLab's own backbone (mmsegmentation,
+               projects/van); it has no head, so --drop-head. VAN-Segmentation has official names
 
---origin auto goes by the names alone. Official and mmseg names are alike: with a classifier's head
-they are official, otherwise mmseg (which means LayerNorm eps 1e-5 and ImageNet's mean and std).
+--origin auto goes by the names alone. The authors' classifier and their segmentation code have the
+same names: with a classifier's head they are official, otherwise mmseg (which means LayerNorm eps
+1e-5 and ImageNet's mean and std).
 """
 
 
@@ -50,10 +54,13 @@ def main(argv: list[str] | None = None) -> int:
             origin=options.origin,
             arch=options.arch,
             ema=options.ema,
+            prefix=options.prefix,
+            entry=options.entry,
             norm_eps=options.ln_eps,
             dtype=options.dtype,
             num_classes=options.num_classes,
             drop_head=options.drop_head,
+            preprocessing=_preprocessing(options),
             progress=_progress,
         )
     written = save_state(state, options.dst, to_origin=options.to_origin, force=options.force)
@@ -84,6 +91,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--to-origin", choices=ORIGINS, default="official", help="whose names DST gets (default: official)"
     )
     parser.add_argument("--ema", action="store_true", help="take the averaged weights (state_dict_ema, model_ema)")
+    parser.add_argument("--prefix", metavar="P", help="take only the tensors whose names begin with P")
+    parser.add_argument("--entry", metavar="KEY", help="take the weights under this key of SRC's top level")
     head = parser.add_mutually_exclusive_group()
     head.add_argument("--num-classes", type=_count, metavar="N", help="insist on a head of N classes")
     head.add_argument("--drop-head", action="store_true", help="leave the classifier's head out")
@@ -93,6 +102,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--ln-eps", type=_eps, metavar="E", help="LayerNorm's eps instead of the one the origin implies"
     )
+    _add_preprocessing(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing DST")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     options = parser.parse_args(argv)
@@ -101,6 +111,47 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     if Path(options.dst).suffix.lower() not in SUFFIXES:
         parser.error(f"DST is {options.dst!r}; its suffix chooses the format: one of {', '.join(SUFFIXES)}")
     return options
+
+
+def _add_preprocessing(parser: Parser) -> None:
+    """How the weights' pictures are prepared, where the file does not say it or is wrong."""
+    group = parser.add_argument_group("preprocessing", "how pictures are prepared, if SRC does not say it or is wrong")
+    group.add_argument("--mean", type=_numbers, metavar="R,G,B", help="as 0.485,0.456,0.406, of pixels from 0 to 1")
+    group.add_argument("--std", type=_numbers, metavar="R,G,B", help="as 0.229,0.224,0.225")
+    group.add_argument("--crop-pct", type=_share, metavar="C", help="what part of the resized picture is taken")
+    group.add_argument("--img-size", type=_pixels, metavar="S", dest="size", help="height and width in pixels")
+    group.add_argument("--interpolation", choices=INTERPOLATIONS, help="how pictures are resized")
+
+
+def _preprocessing(options: argparse.Namespace) -> dict:
+    names = ("mean", "std", "crop_pct", "size", "interpolation")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one number a channel, with commas between, as 0.5,0.5,0.5")
+    return values
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.05 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0.05 to 1")
+    return value
+
+
+def _pixels(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:9]) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 1 to 4096")
+    return int(text)
 
 
 def _count(text: str) -> int:

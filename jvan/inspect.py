@@ -21,7 +21,7 @@ def main(argv=None) -> int:
     args = _parser().parse_args(argv)
     from .checkpoints.catalogue import resolve_weights
 
-    report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema)
+    report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema, prefix=args.prefix, entry=args.entry)
     if args.json:
         show_json(report, indent=1)
     else:
@@ -43,11 +43,15 @@ def _parser() -> Parser:
         help="a PyTorch, safetensors, Jittor or npz file, a Hugging Face folder, or a name such as van_b0.in1k to download",
     )
     parser.add_argument("--ema", action="store_true", help="show the averaged weights that a training run kept")
+    parser.add_argument(
+        "--prefix", metavar="P", help="take only the tensors whose names begin with P for the network's"
+    )
+    parser.add_argument("--entry", metavar="KEY", help="show the weights under this key of the file's top level")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-def inspect_checkpoint(path, ema: bool = False) -> dict:
+def inspect_checkpoint(path, ema: bool = False, prefix: str | None = None, entry: str | None = None) -> dict:
     """What a checkpoint holds, in plain JSON types; CheckpointError if it is damaged, OSError if it cannot be read.
 
     `refused` names the globals for which every other command turns the file away; `problem` says why it
@@ -56,8 +60,9 @@ def inspect_checkpoint(path, ema: bool = False) -> dict:
     from .checkpoints.reader import open_checkpoint
 
     with open_checkpoint(path, list_refused=True) as checkpoint:
-        tensors, problem = _tensors(checkpoint, ema)
-        origin, arch, doubt = _identify(tensors)
+        weights, problem = _weights(checkpoint, ema, entry)
+        tensors = weights.tensors
+        origin, arch, doubt = _identify(tensors, prefix)
         return {
             "file": str(path),
             "format": checkpoint.format,
@@ -68,6 +73,7 @@ def inspect_checkpoint(path, ema: bool = False) -> dict:
             "origin": origin,
             "arch": arch,
             "problem": problem or doubt,
+            "notes": weights.notes,
             "parameters": sum(t.numel for name, t in tensors.items() if not name.endswith(STATISTICS)),
             "statistics": sum(t.numel for name, t in tensors.items() if name.endswith(STATISTICS)),
             "tensors": {name: {"shape": list(t.shape), "dtype": t.dtype} for name, t in tensors.items()},
@@ -76,19 +82,22 @@ def inspect_checkpoint(path, ema: bool = False) -> dict:
         }
 
 
-def _tensors(checkpoint, ema: bool):
-    """The state dict, and why there is none."""
+def _weights(checkpoint, ema: bool, entry: str | None):
+    """The state dict with what lies around it, and why there is none."""
+    from .checkpoints.wrappers import Peeled
+
     try:
-        return checkpoint.listed(ema), None
+        return checkpoint.listed(ema, entry), None
     except CheckpointError as error:
-        return {}, str(error)
+        return Peeled(), str(error)
 
 
-def _identify(tensors: dict):
+def _identify(tensors: dict, prefix: str | None):
     """(origin, architecture, problem) by names and shapes."""
     from .checkpoints.state import identify
 
-    return identify({name: tensor.shape for name, tensor in tensors.items()}) if tensors else (None, None, None)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return identify(shapes, prefix) if tensors else (None, None, None)
 
 
 def _file(path: Path) -> dict:
@@ -118,6 +127,7 @@ def _lines(report: dict) -> list[str]:
     lines.append(f"origin {found}")
     if report["problem"]:
         lines.append(f"problem: {_plain(report['problem'], 1000)}")
+    lines += [f"note: {_plain(note, 1000)}" for note in report["notes"]]
     lines += _globals(report) + _metadata(report)
     if not report["tensors"] or len(report["entries"]) != len(report["tensors"]):
         lines += [f"entry {_plain(key) or '(all)'}: {text}" for key, text in report["entries"].items()]

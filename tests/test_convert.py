@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from jvan.checkpoints import origins
+from jvan.checkpoints import metadata, origins
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
 from jvan.checkpoints.state import load_state
-from jvan.convert import ORIGINS, main
+from jvan.convert import INTERPOLATIONS, ORIGINS, main
+from jvan.inspect import main as inspect
 
 from .checkpoints.tiny_states import GOLDEN, assert_same, golden_tensors, random_tensors
 
@@ -199,3 +201,43 @@ def test_help_imports_nothing_heavy(module):
     arguments = [module[0], module[0], *module[1:], "--help"]
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and "config.json is not written" in result.stdout and result.stderr == "False"
+
+
+def test_weights_under_another_key_and_another_prefix(tmp_path, capsys):
+    tensors = random_tensors()
+    named = {f"module._orig_mod.{name}": array for name, array in tensors.items()}
+    source, target = tmp_path / "x.pkl", tmp_path / "x.safetensors"
+    source.write_bytes(pickle.dumps({"net": {**named, "loss.weight": np.ones(3)}, "old": {"w": np.ones(3)}}, 4))
+    options = [str(source), str(target), "--force"]
+    assert main(options) == 1 and "choose one with entry (--entry)" in capsys.readouterr().err
+    assert main([*options, "--entry", "net"]) == 1
+    assert "1 of 165 names" in (message := capsys.readouterr().err) and "--prefix module. leaves them out" in message
+    assert main([*options, "--entry", "net", "--prefix", "module"]) == 0
+    assert "dropped   1 not below module: as asked" in capsys.readouterr().out
+    assert_same(load_state(target).tensors, tensors)
+    assert inspect([str(source), "--entry", "net", "--prefix", "module"]) == 0
+    assert "origin official names, custom" in capsys.readouterr().out
+
+
+def test_preprocessing_is_stated_by_hand(tmp_path, capsys):
+    stated = ["--mean", "0.1,0.2,0.3", "--std=.4,.5,.6", "--crop-pct", "0.95", "--img-size", "288"]
+    target = tmp_path / "a.safetensors"
+    assert main([str(OFFICIAL), str(target), *stated, "--interpolation", "bilinear"]) == 0
+    wanted = metadata.Preprocessing(288, 0.95, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert load_state(target).metadata.preprocessing == wanted
+    assert main([str(target), str(tmp_path / "b.pkl"), "--img-size", "224"]) == 0  # jvan's own metadata, too
+    assert load_state(tmp_path / "b.pkl").metadata.preprocessing.size == 224
+    capsys.readouterr()
+    assert main([str(OFFICIAL), str(target), "--force", "--mean", "0.5"]) == 1
+    assert "mean (--mean) has 1 numbers; the network has 3 channels" in capsys.readouterr().err
+    assert INTERPOLATIONS == metadata.INTERPOLATIONS
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--mean=", "--mean=a,b,c", "--std=nan,1,1", "--crop-pct=2", "--img-size=0", "--img-size=x", "--interpolation=box"],
+)
+def test_preprocessing_that_is_none(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(OFFICIAL), str(tmp_path / "a.pkl"), option])
+    assert stop.value.code == 2 and option.split("=")[0] in capsys.readouterr().err

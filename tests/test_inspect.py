@@ -122,9 +122,11 @@ def test_words_from_a_file_cannot_drive_the_terminal(tmp_path, capsys):
 
 
 def test_a_file_without_weights_is_shown(tmp_path, capsys):
-    status, out, _ = shown(capsys, torch_zip(tmp_path / "x.pth", state(net=state(w=torch_tensor()), epoch=b"K\x05")))
+    status, out, _ = shown(
+        capsys, torch_zip(tmp_path / "x.pth", state(net=state(w=torch_tensor(), n=b"N"), epoch=b"K\x05"))
+    )
     assert status == 0 and "problem: " in out and "holds no state dict" in out
-    assert "entry net: a dict of 1, 1 tensors in it" in out and "entry epoch: int 5" in out
+    assert "entry net: a dict of 2, 1 tensors in it" in out and "entry epoch: int 5" in out
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\3\4", b"\x80\x04"])

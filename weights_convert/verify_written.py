@@ -47,7 +47,7 @@ def check(arch: str, folder: Path, options) -> list[str]:
         save_state(state, folder / f"{origin}.pth", to_origin=origin)
     headless = {name: array for name, array in state.tensors.items() if not name.startswith("head.")}
     bare = State(headless, Metadata(variant_config(arch, num_classes=0)))
-    save_state(bare, folder / "mmseg.pth", to_origin="mmseg")
+    save_state(bare, folder / "backbone.pth", to_origin="official")
     save_state(bare, folder / "base.pth", to_origin="huggingface")
     settings = {"hidden_sizes": config.embed_dims, "depths": config.depths, "mlp_ratios": config.mlp_ratios}
     theirs = VanConfig(num_labels=config.num_classes, **settings)
@@ -62,7 +62,7 @@ def check(arch: str, folder: Path, options) -> list[str]:
     if options.segmentation:
         shape = {"embed_dims": list(config.embed_dims), "mlp_ratios": list(config.mlp_ratios)}
         backbone = segmentation_van(options.segmentation, depths=list(config.depths), **shape)
-        loaded(backbone, folder / "mmseg.pth", "state_dict")
+        loaded(backbone, folder / "backbone.pth", "state_dict")
         lines.append(f"{arch}: VAN-Segmentation's code loads strictly")
     return lines
 

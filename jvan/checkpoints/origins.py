@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import CheckpointError
 from .metadata import Preprocessing
-from .rename import Match, Row, Table, check_match, listed, match
+from .rename import Match, Row, Table, below, check_match, listed, match
 
 # VAN-B6 has 3,062 entries, none longer than 80 characters; bounds keep a forged file from costing minutes.
 MAX_NAMES, MAX_LENGTH = 20_000, 500
@@ -43,11 +43,16 @@ _BODY = (
     ("block{stage}.{block}.mlp.fc2.{tensor}", "mlp.fc2.{tensor}", "mlp.out_dense.{tensor}"),
     ("norm{stage}.{tensor}", "norm{stage}.{tensor}", "normalization.{tensor}"),
 )
-_COUNTERS = Row("{any}.num_batches_tracked", None, "num_batches_tracked: BatchNorm's step counters")
+_ANCHOR = "patch_embed1.proj.weight"
+_COUNTERS = (
+    Row("{any}.num_batches_tracked", None, "num_batches_tracked: BatchNorm's step counters"),
+    Row("n_averaged", None, "n_averaged: how many steps were averaged"),
+)
 _HEADS = {"official": "head.{tensor}", "mmpretrain": "head.fc.{tensor}", "huggingface": "classifier.{tensor}"}
-_DENSE = tuple(
-    Row(f"{part}.{{any}}", None, f"{part}: not part of the backbone")
-    for part in ("decode_head", "auxiliary_head", "neck", "bbox_head", "roi_head", "rpn_head", "rpn", "mask_head")
+_PARTS = ("decode_head", "auxiliary_head", "neck", "bbox_head", "roi_head", "rpn_head", "rpn", "mask_head")
+_DENSE = (
+    *(Row(f"{part}.{{any}}", None, f"{part}: not part of the backbone") for part in _PARTS),
+    Row("{word}_head.{any}", None, "other heads: not part of the backbone"),
 )
 
 
@@ -55,7 +60,7 @@ _DENSE = tuple(
 class Origin:
     """A project's names and what its files take for granted.
 
-    `tables` are its dialects, the one of a whole classifier first; `bare` is the one for weights without a head.
+    `tables` are its dialects, the one that is written of a whole classifier first; `bare` is the one for weights without a head.
     `wrapper` holds a `.pth` file's top-level keys, the state dict under the last one; () is the dict itself.
     """
 
@@ -73,9 +78,18 @@ class Origin:
         return self.tables[0] if with_head else self.bare
 
 
-def _official(head: bool) -> Table:
-    rows = [Row(ours, ours) for ours, _, _ in _BODY]
-    return Table([_COUNTERS, *rows, Row(_HEADS["official"], "head.{tensor}")] if head else [_COUNTERS, *_DENSE, *rows])
+def _table(rows) -> Table:
+    return Table([*_COUNTERS, *rows], _ANCHOR)
+
+
+def _official() -> Table:
+    return _table([*(Row(ours, ours) for ours, _, _ in _BODY), Row(_HEADS["official"], "head.{tensor}")])
+
+
+def _bare(short: bool = False) -> Table:
+    """A backbone's names; OpenMMLab's own class (mmseg projects/van) has one module less around the depthwise layer."""
+    names = (ours.replace(".dwconv.dwconv.", ".dwconv.") if short else ours for ours, _, _ in _BODY)
+    return _table([*_DENSE, *(Row(name, ours) for name, (ours, _, _) in zip(names, _BODY))])
 
 
 def _mmpretrain(prefix: str) -> Table:
@@ -83,7 +97,7 @@ def _mmpretrain(prefix: str) -> Table:
     for ours, name, _ in _BODY:
         block = "blocks{stage}.{block}." if ours.startswith("block") else ""
         rows.append(Row(prefix + block + name, ours))
-    return Table([_COUNTERS, *_DENSE, *rows, Row(_HEADS["mmpretrain"], "head.{tensor}")])
+    return _table([*_DENSE, *rows, Row(_HEADS["mmpretrain"], "head.{tensor}")])
 
 
 def _huggingface(prefix: str) -> Table:
@@ -91,7 +105,7 @@ def _huggingface(prefix: str) -> Table:
     for ours, _, name in _BODY:
         layer = "layers.{block}." if ours.startswith("block") else ""
         rows.append(Row(f"{prefix}encoder.stages.{{stage0}}.{layer}{name}", ours))
-    return Table([_COUNTERS, *rows, Row(_HEADS["huggingface"], "head.{tensor}")])
+    return _table([*rows, Row(_HEADS["huggingface"], "head.{tensor}")])
 
 
 # timm 0.4.12's vision_transformer._cfg gives the official files mean = std = 0.5; OpenMMLab's configs agree, and Hugging
@@ -100,12 +114,12 @@ _CLASSIFIER = Preprocessing()
 # The segmentation code normalises with ImageNet's statistics and crops 512 pixels out of pictures scaled bilinearly.
 _SEGMENTOR = Preprocessing(512, 1.0, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-_BARE = _official(head=False)
+_BARE, _SHORT = _bare(), _bare(short=True)
 _MM, _HF = _mmpretrain("backbone."), _huggingface("van.")
 ORIGINS = {
     origin.name: origin
     for origin in (
-        Origin("official", (_official(head=True),), _BARE, 1e-6, _CLASSIFIER, ("state_dict",), "imagenet-1k"),
+        Origin("official", (_official(),), _BARE, 1e-6, _CLASSIFIER, ("state_dict",), "imagenet-1k"),
         Origin("mmpretrain", (_MM, _mmpretrain("")), _MM, 1e-6, _CLASSIFIER, ("meta", "state_dict"), "imagenet-1k"),
         Origin(
             "huggingface",
@@ -117,7 +131,7 @@ ORIGINS = {
             "imagenet-1k",
             ("layernorm.weight", "layernorm.bias"),
         ),
-        Origin("mmseg", (_BARE,), _BARE, 1e-5, _SEGMENTOR, ("meta", "state_dict")),
+        Origin("mmseg", (_SHORT, _BARE), _SHORT, 1e-5, _SEGMENTOR, ("meta", "state_dict")),
     )
 }
 HEADLESS_NOTE = (
@@ -133,10 +147,11 @@ def origin_named(name: str) -> Origin:
     return ORIGINS[name]
 
 
-def read_names(names, origin: str = "auto") -> tuple[Origin, Match, str | None]:
+def read_names(names, origin: str = "auto", prefix: str | None = None) -> tuple[Origin, Match, str | None]:
     """The origin (found from the names if `auto`), its reading of them, and a note where a rule decided.
 
-    Official and mmseg names are alike: with `head.*` they are official's, otherwise mmseg's.
+    `prefix` leaves out every name that does not begin with it. Official and mmseg names may be alike: with `head.*`
+    they are official's, otherwise mmseg's.
     Raises CheckpointError for names that are unknown, collide or fit no origin or several.
     """
     names = list(names)
@@ -146,23 +161,36 @@ def read_names(names, origin: str = "auto") -> tuple[Origin, Match, str | None]:
         raise CheckpointError(f"the file holds a tensor name of more than {MAX_LENGTH} characters; no VAN has one")
     if not names:
         raise CheckpointError("the file holds no tensors; a VAN has at least some hundred")
-    if origin != "auto":
-        chosen = origin_named(origin)
-        result = _best(names, chosen)
-        check_match(result, chosen.name)
-        return chosen, result, None
-    return _detect({name: _best(names, row) for name, row in ORIGINS.items()}, names)
+    if not prefix:
+        return _read(names, origin)
+    kept, others = below(names, prefix)
+    row, found, note = _read(list(kept), origin)
+    dropped = {**found.dropped, **({f"not below {prefix}: as asked": others} if others else {})}
+    return row, replace(found, names={kept[name]: ours for name, ours in found.names.items()}, dropped=dropped), note
+
+
+def _read(names: list[str], origin: str) -> tuple[Origin, Match, str | None]:
+    if origin == "auto":
+        return _detect({name: _best(names, row) for name, row in ORIGINS.items()}, names)
+    chosen = origin_named(origin)
+    result = _best(names, chosen)
+    check_match(result, chosen.name)
+    return chosen, result, None
 
 
 def _best(names: list[str], origin: Origin) -> Match:
-    return min((match(names, table) for table in origin.tables), key=lambda found: len(found.unknown))
+    return min((match(names, table) for table in origin.tables), key=_distance)
+
+
+def _distance(found: Match) -> tuple[int, int, int]:
+    return len(found.unknown), -len(found.names), -len(found.networks)
 
 
 def _detect(matches: dict[str, Match], names: list[str]) -> tuple[Origin, Match, str | None]:
     fitting = [name for name, found in matches.items() if found.names and not found.unknown]
     if not fitting:
-        name = min(matches, key=lambda name: (len(matches[name].unknown), -len(matches[name].names)))
-        if not matches[name].names:
+        name = min(matches, key=lambda name: _distance(matches[name]))
+        if not matches[name].names and len(matches[name].networks) < 2:
             raise CheckpointError(f"these are no VAN's names: {listed(names)}; known origins are {', '.join(ORIGINS)}")
         check_match(matches[name], f"{name} (the nearest origin)")
     note = None

@@ -20,7 +20,7 @@ from .tensor import LazyTensor
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
 from .unpickle import ADVICE
-from .wrappers import peel
+from .wrappers import Peeled, peel
 from .zip_container import ZipContainer, budget
 
 METADATA_KEY = "jvan"
@@ -47,21 +47,26 @@ class Checkpoint:
         self._sources = [part.source for part in parts]
         self.tree = parts[0].tree if len(parts) == 1 else _merged(parts, os.fspath(path))
 
-    def tensors(self, ema: bool = False) -> dict[str, LazyTensor]:
-        """The state dict, wrappers peeled, names as they are; `ema` chooses the averaged weights.
+    def tensors(self, ema: bool = False, entry: str | None = None) -> dict[str, LazyTensor]:
+        """The state dict, wrappers peeled, names as they are; `ema` chooses the averaged weights, `entry` one of
+        the top level's entries.
 
         CheckpointError if there is none, or if its tensors claim far more than the file can hold.
         """
+        return self.weights(ema, entry).tensors
+
+    def weights(self, ema: bool = False, entry: str | None = None) -> Peeled:
+        """As `tensors`, with what lies around them."""
         if self.refused:
             raise self._sources[0].error(f"refuses the pickle global {shown(self.refused[0])}; {ADVICE}")
-        return self.listed(ema)
+        return self.listed(ema, entry)
 
-    def listed(self, ema: bool = False) -> dict[str, LazyTensor]:
-        """As `tensors`, also where the file holds forbidden globals: for showing names and shapes."""
+    def listed(self, ema: bool = False, entry: str | None = None) -> Peeled:
+        """As `weights`, also where the file holds forbidden globals: for showing names and shapes."""
         source = self._sources[0]
-        tensors = peel(self.tree, source, ema)
+        found = peel(self.tree, source, ema, entry)
         cost, last = 0, None
-        for tensor in tensors.values():
+        for tensor in found.tensors.values():
             cost += tensor.nbytes
             if tensor.data.whole and tensor.data is not last:
                 cost += tensor.data.nbytes
@@ -69,7 +74,7 @@ class Checkpoint:
         size = sum(s.size for s in self._sources)
         if cost > budget(size):
             raise source.error(f"its tensors claim {cost} bytes in a file of {size}; it is damaged or unsafe")
-        return tensors
+        return found
 
     def close(self) -> None:
         for source in self._sources:
@@ -136,7 +141,7 @@ def _merged(parts: list[_Part], path: str) -> dict:
     """The tensors of all shards in one dict."""
     merged: dict = {}
     for part in parts:
-        for name, value in peel(part.tree, part.source).items() if not _refused(part) else ():
+        for name, value in peel(part.tree, part.source).tensors.items() if not _refused(part) else ():
             if name in merged:
                 raise CheckpointError(f"{path}: the tensor {shown(name)} is in two shards; the folder is damaged")
             merged[name] = value

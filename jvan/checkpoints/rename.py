@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._text import printable
 from ..errors import CheckpointError
@@ -16,9 +16,11 @@ FIELDS = {
     "block": "0|[1-9][0-9]{0,3}",
     "tensor": "weight|bias",
     "norm": "weight|bias|running_mean|running_var",
+    "word": "[a-z0-9_]+",
     "any": ".+",
 }
 WRAPPERS = ("module.", "model.", "backbone.")  # DataParallel, exporters and trainers, detectors and segmentors
+COMPILED = re.compile(r"(?:(?<=\.)|^)_orig_mod\.")  # torch.compile puts one before whatever it compiled
 SHOWN = 10
 
 
@@ -32,12 +34,16 @@ class Row:
 
 
 class Table:
-    """Ordered rows, each matched whole; the first match wins. The inverse is the same rows read from the right."""
+    """Ordered rows, each matched whole; the first match wins. The inverse is the same rows read from the right.
 
-    def __init__(self, rows):
+    `anchor` is a name of ours that every network has once: wherever it lies in a file, a network may begin.
+    """
+
+    def __init__(self, rows, anchor: str | None = None):
         self._kept = [(_pattern(row.foreign), _pattern(row.ours), row) for row in rows if row.ours is not None]
         wrapped = "(?:" + "|".join(re.escape(prefix) for prefix in WRAPPERS) + ")*"
         self._dropped = [(re.compile(wrapped + _pattern(row.foreign).pattern), row) for row in rows if row.ours is None]
+        self.anchor = self.foreign(anchor) if anchor else None
 
     def dropped(self, name: str) -> str | None:
         """Why this name is dropped on purpose (whatever wraps it), or None."""
@@ -61,21 +67,48 @@ class Match:
     names: dict[str, str]  # foreign -> ours
     dropped: dict[str, int]  # reason -> how many
     unknown: tuple[str, ...]
-    prefix: str = ""  # the wrapper's prefix that every wanted name had
+    prefix: str = ""  # what every wanted name began with
+    networks: tuple[str, ...] = ()  # where networks may begin
 
 
 def match(names, table: Table) -> Match:
-    """Read `names` with `table`, below whichever wrapper prefix all wanted names share; raises nothing."""
-    reasons = {name: table.dropped(name) for name in names}
-    wanted = [name for name, reason in reasons.items() if reason is None]
-    dropped = dict(Counter(reason for reason in reasons.values() if reason is not None))
-    attempts = []
-    for prefix in _shared_prefixes(wanted):
-        found = {name: table.ours(name[len(prefix) :]) for name in wanted}
-        known = {name: ours for name, ours in found.items() if ours is not None}
-        unknown = tuple(name for name in wanted if found[name] is None)
-        attempts.append(Match(known, dropped, unknown, prefix))
-    return min(attempts, key=lambda attempt: len(attempt.unknown))
+    """Read `names` with `table`, below the prefix that leaves the fewest unknown; raises nothing."""
+    bare = {name: uncompiled(name) for name in names}
+    reasons = {name: table.dropped(plain) for name, plain in bare.items()}
+    wanted = {name: plain for name, plain in bare.items() if reasons[name] is None}
+    dropped = Counter(reason for reason in reasons.values() if reason is not None)
+    networks = _networks(wanted.values(), table)
+    prefixes = dict.fromkeys(_shared_prefixes(list(wanted.values())) + networks[:1] * (len(networks) == 1))
+    attempts = [_read_below(prefix, wanted, table, dropped) for prefix in prefixes]
+    best = min(attempts, key=lambda attempt: (len(attempt.unknown), -len(attempt.names)))
+    return replace(best, networks=tuple(networks))
+
+
+def below(names, prefix: str) -> tuple[dict[str, str], int]:
+    """The names that begin with `prefix`, without it -> as they are, and how many others there are.
+
+    A module's name needs no dot at its end. CheckpointError if there are none, or two of one name.
+    """
+    bare = {name: uncompiled(name) for name in names}
+    prefix = uncompiled(prefix)
+    if any(name.startswith(f"{prefix}.") for name in bare.values()):
+        prefix += "."
+    found = [(bare_name[len(prefix) :], name) for name, bare_name in bare.items() if bare_name.startswith(prefix)]
+    if not found:
+        starts = dict.fromkeys(name.split(".")[0] for name in bare.values())
+        raise CheckpointError(
+            f"no name begins with {printable(prefix, 120)} (--prefix); they begin with {listed(starts)}"
+        )
+    kept = dict(found)
+    if len(kept) < len(found):
+        twice = next(name for name, source in found if kept[name] != source)
+        raise CheckpointError(f"two tensors are called {printable(twice, 120)} once a prefix is gone; save each once")
+    return kept, len(bare) - len(kept)
+
+
+def uncompiled(name: str) -> str:
+    """A name without the marks that torch.compile puts into it."""
+    return COMPILED.sub("", name) if "_orig_mod." in name else name
 
 
 def check_match(result: Match, project: str) -> None:
@@ -125,6 +158,37 @@ def _fill(template: str, found: re.Match) -> str:
     return template.format(**fields)
 
 
+def _read_below(prefix: str, wanted: dict[str, str], table: Table, dropped: Counter) -> Match:
+    found = {name: table.ours(plain[len(prefix) :]) for name, plain in wanted.items() if plain.startswith(prefix)}
+    known = {name: ours for name, ours in found.items() if ours is not None}
+    dropped, unknown = Counter(dropped), []
+    for name in (name for name in wanted if name not in known):
+        inside = _inside(wanted[name], prefix)
+        reason = table.dropped(inside) if inside != wanted[name] else None
+        if reason is None:
+            unknown.append(name)
+        else:
+            dropped[reason] += 1
+    return Match(known, dict(dropped), tuple(unknown), prefix)
+
+
+def _inside(name: str, prefix: str) -> str:
+    """A name without those modules of the prefix that it shares: a head lies beside the backbone, in what wraps both."""
+    for module in prefix.split("."):
+        if not module or not name.startswith(f"{module}."):
+            break
+        name = name[len(module) + 1 :]
+    return name
+
+
+def _networks(names, table: Table) -> list[str]:
+    """The prefixes below which the file has the anchor."""
+    if table.anchor is None:
+        return []
+    ends = f".{table.anchor}"
+    return [name[: len(name) - len(table.anchor)] for name in names if name == table.anchor or name.endswith(ends)]
+
+
 def _shared_prefixes(names: list[str]) -> list[str]:
     """'' and every chain of wrapper prefixes that all names begin with."""
     prefixes = [""]
@@ -150,7 +214,10 @@ def _unknown_message(result: Match, project: str) -> str:
             if bare in known:
                 return f"names collide once a prefix is gone: {listed([name, bare])}; save each parameter once"
     total = len(result.names) + len(result.unknown)
-    return (
-        f"{len(result.unknown)} of {total} names are not {project}'s: {listed(result.unknown)}; "
-        "choose another origin (--origin), or save the VAN's own state dict"
-    )
+    if len(result.networks) > 1:
+        places = listed(place or "(no prefix)" for place in result.networks)
+        return f"networks lie below several prefixes: {places}; choose one with --prefix"
+    fix = "choose another origin (--origin), or save the VAN's own state dict"
+    if result.prefix and not any(uncompiled(name).startswith(result.prefix) for name in result.unknown):
+        fix = f"--prefix {printable(result.prefix, 120)} leaves them out"
+    return f"{len(result.unknown)} of {total} names are not {project}'s: {listed(result.unknown)}; {fix}"

@@ -18,6 +18,8 @@ from .metadata import Metadata
 from .origins import Origin, read_names
 from .reader import Checkpoint, open_checkpoint
 from .rename import listed
+from .training_facts import class_names_in, prepared
+from .wrappers import Peeled
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -43,39 +45,47 @@ def load_state(
     origin: str = "auto",
     arch: str | None = None,
     ema: bool = False,
+    prefix: str | None = None,
+    entry: str | None = None,
     norm_eps: float | None = None,
     dtype: str = "float32",
     num_classes: int | None = None,
     drop_head: bool = False,
+    preprocessing: dict | None = None,
     progress=iter,
 ) -> State:
     """Read a checkpoint file, a Hugging Face folder or a catalogue name into a whole VAN's state.
 
-    Every tensor becomes float32, exactly (`dtype="keep"`: stays as it is). `ema` takes the averaged weights,
-    `num_classes` insists on a head of that size, `drop_head` leaves the head out. `progress` wraps the names that are
-    being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
+    Every tensor becomes float32, exactly (`dtype="keep"`: stays as it is). `ema` takes the averaged weights, `entry`
+    those under another key of the file, `prefix` only what is named so. `num_classes` insists on a head of that size, `drop_head` leaves the head out. `preprocessing` are entries of
+    Preprocessing that are known better than the file says. `progress` wraps the names that are being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
     or not representable; warns of weights that are not finite.
     """
-    entry = entry_for(path)
-    if entry and arch not in (None, entry.arch):  # before it is downloaded
-        raise CheckpointError(f"{path} is {entry.arch}, not {arch}; leave one of the two out")
+    known = entry_for(path)
+    if known and arch not in (None, known.arch):  # before it is downloaded
+        raise CheckpointError(f"{path} is {known.arch}, not {arch}; leave one of the two out")
     file = resolve_weights(path)
-    entry = entry or entry_for(file)
+    known = known or entry_for(file)
     with open_checkpoint(file) as source, _naming(file):
-        stored = source.tensors(ema)
-        row, found, rule = read_names({name: tuple(tensor.shape) for name, tensor in stored.items()}, origin)
+        weights = source.weights(ema, entry)
+        stored = weights.tensors
+        row, found, rule = read_names(stored, origin, prefix)
         wanted = {ours: stored[name] for name, ours in found.names.items()}
         inferred, notes = infer_config(_squeezed(wanted))
         config = settle_config(inferred, source.metadata.config if source.metadata else None, arch)
         _check_head(config, num_classes)
-        metadata = _metadata(source, row, entry, config, norm_eps)
+        metadata = _metadata(source, row, known, config, norm_eps)
+        if source.metadata is None and known is None:
+            metadata = _as_trained(metadata, weights)
+        if preprocessing:
+            metadata = _stated(metadata, preprocessing)
         dropped = dict(found.dropped)
         if drop_head and config.num_classes:
             metadata = replace(metadata, config=replace(metadata.config, num_classes=0), labels=None)
             dropped["head: as asked"] = 2
         tensors = _read(wanted, metadata.config, dtype, progress)
-        guessed = _guessed(source, row, entry, inferred)
-    notes = _notes(source, entry, metadata, notes, rule) + _check_finite(tensors)
+        guessed = _guessed(source, row, known, inferred)
+    notes = _notes(source, known, metadata, notes, rule) + weights.notes + _check_finite(tensors)
     return State(tensors, metadata, dropped, row.name, tuple(notes), guessed)
 
 
@@ -90,11 +100,13 @@ def _naming(file):
         raise CheckpointError(f"{file}: {error}") from None
 
 
-def identify(shapes: dict[str, tuple[int, ...]]) -> tuple[str | None, str | None, str | None]:
+def identify(
+    shapes: dict[str, tuple[int, ...]], prefix: str | None = None
+) -> tuple[str | None, str | None, str | None]:
     """(origin, architecture, problem) for a file's names and shapes; raises nothing for a file that is no VAN."""
     origin = None
     try:
-        row, found, _ = read_names(shapes)
+        row, found, _ = read_names(shapes, prefix=prefix)
         origin = row.name
         config, _ = infer_config({ours: _flat(ours, shapes[name]) for name, ours in found.names.items()})
     except CheckpointError as error:
@@ -143,6 +155,27 @@ def _metadata(source: Checkpoint, row: Origin, entry: Entry | None, config, norm
     if norm_eps is not None:
         metadata = replace(metadata, config=replace(metadata.config, norm_eps=float(norm_eps)))
     return metadata
+
+
+def _as_trained(metadata: Metadata, weights: Peeled) -> Metadata:
+    """With what the training run left beside the weights; what was taken, and what not, goes to their notes."""
+    picture, said = prepared(weights.levels, metadata.preprocessing)
+    names, why = class_names_in(weights.levels, metadata.config.num_classes)
+    weights.notes += said + why
+    return replace(metadata, preprocessing=picture, labels=names or metadata.labels)
+
+
+def _stated(metadata: Metadata, preprocessing: dict) -> Metadata:
+    chans = metadata.config.in_chans
+    for key in ("mean", "std"):
+        if len(preprocessing.get(key, metadata.preprocessing.mean)) != chans:
+            raise CheckpointError(
+                f"{key} (--{key}) has {len(preprocessing[key])} numbers; the network has {chans} channels"
+            )
+    try:
+        return replace(metadata, preprocessing=replace(metadata.preprocessing, **preprocessing))
+    except ValueError as error:
+        raise CheckpointError(f"the stated preprocessing is impossible: {error}") from None
 
 
 def _guessed(source: Checkpoint, row: Origin, entry: Entry | None, inferred: VANConfig) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from .._text import printable
 from .source import Source, shown
 from .stand_ins import Inert
@@ -14,24 +16,45 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema"
 MAX_WRAPPERS = 4
 
 
-def peel(tree, source: Source, ema: bool = False) -> dict[str, LazyTensor]:
-    """Go from the tree down to the dict of tensors.
+@dataclass
+class Peeled:
+    """The dict of tensors; `levels` are the dicts around it, the file's outermost first; `notes` are for a user."""
+
+    tensors: dict[str, LazyTensor] = field(default_factory=dict)
+    levels: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def peel(tree, source: Source, ema: bool = False, entry: str | None = None) -> Peeled:
+    """Go from the tree down to the dict of tensors, from the top level's `entry` on if one is named.
 
     At each level, in this order: a dict of tensors alone is the answer; with `ema` an entry of AVERAGED
-    is entered; then the one entry of PLAIN that holds tensors. Two such entries that are not the same
-    object are ambiguous. CheckpointError if nothing fits, naming what was found.
+    is entered; then the one entry of PLAIN that holds tensors; then the only dict of named tensors. Two such
+    entries that are not the same object are ambiguous. CheckpointError if nothing fits, naming what was found.
     """
-    node, wanted = tree, ema
+    found, wanted, node = Peeled(), ema, tree
+    if entry is not None:
+        node = _named(tree, entry, source)
+        found.levels.append(tree)
     for _ in range(MAX_WRAPPERS + 1):
         if type(node) is not dict:
             raise source.error(f"holds {described(node)} where the weights should be; save a state dict")
         if node and not wanted and all(type(value) is LazyTensor for value in node.values()):
-            return _checked(node, source)
-        node, wanted = _enter(node, source, wanted)
+            found.tensors = _checked(node, source)
+            return found
+        found.levels.append(node)
+        node, wanted = _enter(node, source, wanted, found.notes)
     raise source.error(f"its state dict lies more than {MAX_WRAPPERS} wrappers deep; save a state dict")
 
 
-def _enter(node: dict, source: Source, wanted: bool):
+def _named(tree, entry: str, source: Source):
+    if type(tree) is not dict or entry not in tree:
+        held = _entries(tree) if type(tree) is dict else f"it holds {described(tree)}"
+        raise source.error(f"has no entry {shown(entry)} (--entry); {held}")
+    return tree[entry]
+
+
+def _enter(node: dict, source: Source, wanted: bool, notes: list[str]):
     """The entry that leads to the weights, and whether averaged ones are still to be found."""
     averaged = [name for name in AVERAGED if type(node.get(name)) is dict and _holds_tensors(node[name])]
     plain = [name for name in PLAIN if type(node.get(name)) is dict and _holds_tensors(node[name])]
@@ -41,6 +64,10 @@ def _enter(node: dict, source: Source, wanted: bool):
     if wanted and averaged:
         return _only(node, averaged, source), False
     if plain:
+        if averaged:
+            notes.append(
+                f"averaged weights lie in the file, too ({_names(averaged)}), and are not taken; --ema takes them"
+            )
         return _only(node, plain, source), wanted
     if wanted:
         raise source.error(f"holds no averaged weights ({_entries(node)}); leave out ema (--ema)")
@@ -49,7 +76,27 @@ def _enter(node: dict, source: Source, wanted: bool):
     if any(type(value) is LazyTensor for value in node.values()):
         others = [key for key, value in node.items() if type(value) is not LazyTensor]
         raise source.error(f"mixes tensors with other entries ({_names(others)}); save a state dict alone")
-    raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
+    return _unusual(node, source, notes), wanted
+
+
+def _unusual(node: dict, source: Source, notes: list[str]) -> dict:
+    """The only entry that is a dict of named tensors, whatever its name."""
+    names = [key for key, value in node.items() if type(key) is str and _is_state_dict(value)]
+    if not names:
+        raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
+    if len({id(node[name]) for name in names}) > 1:
+        raise source.error(f"holds several state dicts ({_names(names)}); choose one with entry (--entry)")
+    notes.append(f"the weights are taken from the entry {shown(names[0])}, the only one that holds named tensors")
+    return node[names[0]]
+
+
+def _is_state_dict(node) -> bool:
+    return (
+        type(node) is dict
+        and bool(node)
+        and all(type(key) is str for key in node)
+        and (all(type(value) is LazyTensor for value in node.values()))
+    )
 
 
 def _of_mmengine(node: dict) -> bool:
@@ -59,7 +106,7 @@ def _of_mmengine(node: dict) -> bool:
 
 def _only(node: dict, names: list[str], source: Source) -> dict:
     if len({id(node[name]) for name in names}) > 1:
-        raise source.error(f"holds several state dicts ({_names(names)}); save the one that is meant")
+        raise source.error(f"holds several state dicts ({_names(names)}); choose one with entry (--entry)")
     return node[names[0]]
 
 

@@ -28,7 +28,14 @@ def their_names(arch: str, origin: str) -> dict[str, str]:
         return found["huggingface_to_official"]
     if origin == "mmpretrain":
         return {theirs: ours for ours, theirs in found["mmpretrain"].items()}
-    return {name: name for name in found["official"] if origin == "official" or not name.startswith("head.")}
+    if origin == "mmseg":
+        return {short(name): name for name in found["official"] if not name.startswith("head.")}
+    return {name: name for name in found["official"]}
+
+
+def short(name: str) -> str:
+    """OpenMMLab's own class (mmseg projects/van) has a plain layer where the authors' has a module around one."""
+    return name.replace(".mlp.dwconv.dwconv.", ".mlp.dwconv.")
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -77,17 +84,77 @@ def test_hugging_face_classifiers_unused_layer_is_dropped():
 OFFICIAL = learned(official_shapes("van_b0"))
 TRUNK = [name for name in OFFICIAL if not name.startswith("head.")]
 HEADS = ["decode_head.conv_seg.weight", "auxiliary_head.0.bn.running_mean", "neck.lateral_convs.0.conv.weight"]
-HEADS += ["bbox_head.a.bias", "roi_head.bbox_head.fc_cls.weight", "rpn_head.rpn_cls.weight", "mask_head.x.weight"]
+HEADS += [
+    "bbox_head.a.bias",
+    "roi_head.bbox_head.fc_cls.weight",
+    "rpn_head.rpn_cls.weight",
+    "mask_head.x.weight",
+    "segmentation_head.0.weight",
+]
 
 
-@pytest.mark.parametrize("outer", ["", "module.", "model."])
-def test_a_whole_segmentor_or_detector(outer):
-    names = [f"{outer}backbone.{name}" for name in TRUNK] + [outer + name for name in HEADS]
+@pytest.mark.parametrize("spelled", [str, short])
+@pytest.mark.parametrize("outer", ["", "module.", "model.", "student.module."])
+def test_a_whole_segmentor_or_detector(outer, spelled):
+    names = [f"{outer}backbone.{spelled(name)}" for name in TRUNK] + [outer + name for name in HEADS]
     row, found, note = read_names(names)
     assert row.name == "mmseg" and note is None
     assert [found.names[name] for name in names[: len(TRUNK)]] == TRUNK
-    assert sorted(found.dropped) == sorted(f"{name.split('.')[0]}: not part of the backbone" for name in HEADS)
-    assert set(found.dropped.values()) == {1}
+    dropped = dict.fromkeys((f"{name.split('.')[0]}: not part of the backbone" for name in HEADS), 1)
+    del dropped["segmentation_head: not part of the backbone"]
+    assert found.dropped == {**dropped, "other heads: not part of the backbone": 1}
+
+
+def test_a_backbone_has_one_spelling():
+    assert read_names(map(short, TRUNK))[::2] == (ORIGINS["mmseg"], None)
+    mixed = [short(name) if name.startswith("block4") else name for name in TRUNK]
+    with pytest.raises(CheckpointError, match=r"4 of 370 names .*: block4\.0\.mlp\.dwconv\.weight"):
+        read_names(mixed)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.", "a.b._orig_mod.c."])
+@pytest.mark.parametrize("origin", ["official", "mmpretrain", "huggingface"])
+def test_what_every_name_begins_with_is_taken_off(prefix, origin):
+    pairs = {prefix + theirs: ours for theirs, ours in their_names("van_b0", origin).items()}
+    row, found, _ = read_names([*pairs, "n_averaged"])
+    assert row.name == origin and found.names == {name: pairs[name] for name in learned(pairs)}
+    assert found.dropped["n_averaged: how many steps were averaged"] == 1
+
+
+def test_parts_that_were_compiled_by_themselves():
+    names = [name.replace("block1.0.", "block1.0._orig_mod.") for name in OFFICIAL]
+    assert list(read_names(names)[1].names.values()) == OFFICIAL
+
+
+def test_a_foreign_name_is_the_one_that_is_named():
+    names = ["model." + name for name in OFFICIAL]
+    with pytest.raises(
+        CheckpointError, match=r"1 of 373 names .*: criterion\.weight; --prefix model\. leaves them out"
+    ):
+        read_names([*names, "criterion.weight"])
+    _, found, _ = read_names([*names, "criterion.weight"], prefix="model")
+    assert list(found.names) == names and found.dropped == {"not below model: as asked": 1}
+    with pytest.raises(CheckpointError, match=r"no name begins with mode1 \(--prefix\); they begin with model, crit"):
+        read_names([*names, "criterion.weight"], prefix="mode1")
+
+
+def test_two_networks_in_one_file():
+    names = [prefix + name for name in OFFICIAL for prefix in ("student.", "teacher.")]
+    with pytest.raises(
+        CheckpointError, match=r"below several prefixes: student\., teacher\.; choose one with --prefix"
+    ):
+        read_names(names)
+    assert list(read_names(names, prefix="teacher.")[1].names.values()) == OFFICIAL
+
+
+def test_names_that_meet_once_a_prefix_is_gone():
+    names = ["a." + name for name in OFFICIAL] + ["a._orig_mod.head.bias"]
+    with pytest.raises(CheckpointError, match=r"two tensors are called head\.bias"):
+        read_names(names, prefix="a")
+    with pytest.raises(
+        CheckpointError, match=r"collide .*head\.bias \(from a\.head\.bias and a\._orig_mod\.head\.bias"
+    ):
+        read_names(names)
 
 
 def test_the_rule_for_names_that_are_alike():

@@ -48,6 +48,8 @@ def tensor_names(path, **options) -> list[str]:
         (state(state_dict=W, ema_state_dict=V, meta=state(mmengine_version=text("0.10"))), "w", "w"),
         (state(state_dict=W, ema_state_dict=V, epoch=number(3)), "w", "v"),
         (state(state_dict=W, model=text("van_b0")), "w", None),
+        (state(net=W, acc=number(91)), "w", None),
+        (state(net=W, optimizer=state(state=state(m=torch_tensor()), lr=number(1))), "w", None),
         (state(state_dict=W, model=b"}"), "w", None),
         (state(state_dict=W + b"q\x70", model=b"h\x70"), "w", None),
         (name("collections", "OrderedDict") + b")R(" + text("w") + torch_tensor() + b"u", "w", None),
@@ -70,7 +72,8 @@ def test_wrappers_are_peeled(body, plain, averaged, tmp_path):
         (state(state_dict_ema=W), "averaged weights alone"),
         (state(w=torch_tensor(), epoch=number(3)), 'mixes tensors with other entries ("epoch")'),
         (state(state_dict=state(w=torch_tensor(), n=b"N")), 'mixes tensors with other entries ("n")'),
-        (state(net=W), 'holds no state dict (its entries: "net")'),
+        (state(net=W, ours=V), 'holds several state dicts ("net", "ours"); choose one with entry (--entry)'),
+        (state(net=state(w=torch_tensor(), n=b"N")), 'holds no state dict (its entries: "net")'),
         (state(epoch=number(3)), 'holds no state dict (its entries: "epoch")'),
         (b"}", "holds no state dict (it is empty)"),
         (b"]", "holds a list of 0 where"),
@@ -85,6 +88,26 @@ def test_wrappers_are_peeled(body, plain, averaged, tmp_path):
 )
 def test_trees_without_one_clear_state_dict(body, words, tmp_path):
     refused(torch_zip(tmp_path / "x.pth", body), words)
+
+
+def test_an_entry_is_named(tmp_path):
+    path = torch_zip(tmp_path / "x.pth", state(net=W, ours=state(model=V, model_ema=W), state_dict=W))
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint.tensors(entry="ours")) == ["v"]
+        assert list(checkpoint.tensors(ema=True, entry="ours")) == ["w"]
+        with pytest.raises(CheckpointError, match=r'no entry "nets" \(--entry\); its entries: "net", "ours", "state'):
+            checkpoint.tensors(entry="nets")
+        assert [len(level) for level in checkpoint.weights(entry="ours").levels] == [3, 2]
+
+
+def test_what_is_not_taken_and_what_was_found_is_mentioned(tmp_path):
+    path = torch_zip(tmp_path / "x.pth", state(state_dict=W, state_dict_ema=V))
+    with open_checkpoint(path) as checkpoint:
+        (note,) = checkpoint.weights().notes
+        assert '("state_dict_ema")' in note and "--ema takes them" in note
+        assert not checkpoint.weights(ema=True).notes
+    with open_checkpoint(torch_zip(tmp_path / "y.pth", state(net=W, acc=number(1)))) as checkpoint:
+        assert '"net"' in checkpoint.weights().notes[0]
 
 
 # Folders
