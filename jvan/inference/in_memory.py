@@ -7,8 +7,8 @@ import io
 from PIL import Image
 
 from ..errors import PictureError
-from .large import WHOLE, Reading
-from .pictures import MAX_BYTES, check_size, decode_picture
+from .large import Reading
+from .pictures import MAX_BYTES, WHOLE, check_size, decode_picture
 
 BYTES = (bytes, bytearray, memoryview)
 
