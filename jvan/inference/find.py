@@ -77,7 +77,7 @@ def _existing(path: str) -> Iterator[Found]:
         yield found
     if others:
         counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
-        yield Found(path, f"holds {counts} files, which are not read; convert them to JPEG or PNG")
+        yield Found(path, f"holds pictures of formats that are not read ({counts}); convert them to JPEG or PNG")
     elif empty:
         yield Found(path, "this folder holds no pictures")
 

@@ -147,7 +147,9 @@ def test_formats_that_are_not_read_are_counted(tmp_path):
         (tmp_path / name).write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
     (tmp_path / "d.jxl").write_bytes(b"\xff\x0a" + bytes(30))
     (tmp_path / "e.pdf").write_bytes(b"%PDF-1.7")
-    wanted = f"{tmp_path} ! holds 3 HEIC, 1 JPEG XL files, which are not read; convert them to JPEG or PNG"
+    wanted = (
+        f"{tmp_path} ! holds pictures of formats that are not read (3 HEIC, 1 JPEG XL); convert them to JPEG or PNG"
+    )
     assert find(str(tmp_path)) == [wanted]
     (tmp_path / "z.png").touch()
     assert find(str(tmp_path)) == [str(tmp_path / "z.png"), wanted]
