@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 import jvan
-from jvan._cli import add_device, command
+from jvan._arguments import add_device
+from jvan._cli import command
 from jvan.checkpoints.catalogue import resolve_weights
 from jvan.checkpoints.state import load_state
 from jvan.variants import list_models
