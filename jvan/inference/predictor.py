@@ -42,7 +42,7 @@ class Predictor:
     a sequence of names or a dict {index: name} or {name: index}, in place of the weights' own. `device` is "auto", "cpu"
     or "cuda", `dtype` what `optimize_for_inference` takes. A picture of more than `max_pixels` (None: Pillow's own limit) is a
     PictureError. Raises CheckpointError for weights without a classification head, JvanError for labels that are not one a
-    class, for a dtype that the device does not have, and in a process that was forked off one that has made a network.
+    class, for a dtype that the device does not have, and in a process that was forked off one that had imported Jittor.
     """
 
     def __init__(self, arch: str | None = None, weights=None, *, device="auto", dtype="float32", labels=None, batch_size: int = 16, max_pixels: int | None = None):  # fmt: skip

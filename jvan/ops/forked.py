@@ -1,22 +1,27 @@
-"""Jittor does not outlive a fork: its threads and OpenMP's are not in the child, which would wait for them without end."""
+"""Jittor does not outlive a fork: its threads are not in the child, where the first operator waits for them without end."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from ..errors import JvanError
 
-_home = None  # the process in which the first network was made
+_forked = False  # off a process that had imported Jittor
 
 
 def check_not_forked() -> None:
-    """JvanError in a process that was forked off one that has made a network; what needs no Jittor works there."""
-    global _home
-    process = os.getpid()
-    if _home is None:
-        _home = process
-    elif _home != process:
+    """JvanError in a process that was forked off one that had imported Jittor; what needs no Jittor works there."""
+    if _forked:
         raise JvanError(
-            f"this process ({process}) was forked off one that had made a network ({_home}), where Jittor would wait without "
-            'end; start it by multiprocessing\'s "spawn" and make the network there, or make none before the fork'
+            "this process was forked off one that had imported Jittor, so that a network would wait here without end; "
+            'start it by multiprocessing\'s "spawn", or import Jittor and make networks only after the fork'
         )
+
+
+def _note() -> None:
+    global _forked
+    _forked = "jittor" in sys.modules
+
+
+os.register_at_fork(after_in_child=_note)

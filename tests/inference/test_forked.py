@@ -1,9 +1,10 @@
-"""In a process forked off one that has made a network, networks raise at once, and what needs no Jittor works."""
+"""In a process forked off one that has imported Jittor, networks raise at once, and what needs no Jittor works."""
 
 import json
 import os
 import select
 import signal
+import sys
 import warnings
 
 import jittor as jt
@@ -75,7 +76,7 @@ def networks():
 )
 def test_networks_raise_and_say_what_to_do(networks, use):
     said = in_a_fork(lambda: repr(use(networks)))
-    assert said.startswith("JvanError: ") and f"({os.getpid()})" in said and 'multiprocessing\'s "spawn"' in said
+    assert said.startswith("JvanError: ") and 'multiprocessing\'s "spawn"' in said
 
 
 def test_decoding_transforms_and_labels_work(networks):
@@ -89,9 +90,8 @@ def test_decoding_transforms_and_labels_work(networks):
     assert in_a_fork(work) == json.loads(json.dumps(work()))
 
 
-def test_it_is_the_process_of_the_first_network_that_counts(monkeypatch):
-    monkeypatch.setattr(forked, "_home", None)
-    assert in_a_fork(forked.check_not_forked) is None
-    forked.check_not_forked()
+def test_a_fork_before_jittor_harms_nobody(monkeypatch):
     forked.check_not_forked()
     assert in_a_fork(forked.check_not_forked).startswith("JvanError")
+    monkeypatch.delitem(sys.modules, "jittor")
+    assert in_a_fork(forked.check_not_forked) is None
