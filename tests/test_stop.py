@@ -319,4 +319,4 @@ def test_commands_answer_in_json_that_they_failed(call, tmp_path):
     done = subprocess.run(
         call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert done.returncode == 1 and "missing" in json.loads(done.stdout)["error"]
+    assert done.returncode == 1 and done.stderr.endswith(f": {json.loads(done.stdout)['error']}\n")
