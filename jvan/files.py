@@ -8,6 +8,8 @@ import secrets
 from contextlib import contextmanager
 from pathlib import Path
 
+from .ownership import make_private_folder
+
 PART = ".part"
 NOT_OTHERS = 0o664  # permissions: others may read what a cache holds, and write it under no umask
 
@@ -23,6 +25,14 @@ def own_cache_dir() -> Path:
     """$XDG_CACHE_HOME/jvan, else ~/.cache/jvan, whatever JVAN_CACHE is."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "jvan"
+
+
+def make_cache_folder(folder: Path) -> None:
+    """In the user's own cache for this user alone (0700); below JVAN_CACHE, which several may share, as the umask says."""
+    if cache_dir() == own_cache_dir():
+        make_private_folder(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

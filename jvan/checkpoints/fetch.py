@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from ..errors import DownloadError
-from ..files import cache_dir, own_cache_dir
-from ..ownership import make_private_folder, open_lock
+from ..files import make_cache_folder
+from ..ownership import open_lock
 from ._http import Unusable
 from .addresses import HUB, addresses_of
 from .catalogue import Entry
@@ -29,7 +29,7 @@ def fetch(entry: Entry, path: Path) -> bool:
     DownloadError where it cannot be had, is another file, or cannot be written.
     """
     try:
-        _make_folder(path.parent)
+        make_cache_folder(path.parent)
         with _locked(path) as part:
             if path.is_file():
                 return False
@@ -40,13 +40,6 @@ def fetch(entry: Entry, path: Path) -> bool:
     except OSError as error:
         where = error.filename2 or error.filename or path
         raise DownloadError(f"{where}: {error.strerror or error}; name another folder in JVAN_CACHE") from None
-
-
-def _make_folder(folder: Path) -> None:
-    if cache_dir() == own_cache_dir():
-        make_private_folder(folder)
-    else:  # which several people may share
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _from_any(entry: Entry, path: Path, part: Part) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .._say import tell
 from ..errors import DataError
-from ..files import NOT_OTHERS, PART, cache_dir, own_cache_dir, temporary
+from ..files import NOT_OTHERS, PART, temporary
 from ..ownership import make_private_folder, open_lock, open_unlinked
 from .archive import Archive
 from .copies import is_ours, note, open_copy, stamp_of
@@ -76,14 +76,6 @@ def disk_allowed(folder) -> int:
     """Bytes that may be written into a folder before its disk is as full as it may become; negative where it is fuller."""
     disk = shutil.disk_usage(folder)
     return disk.free - min(KEPT, disk.total // 20)
-
-
-def make_folder(folder: Path) -> None:
-    """The user's own cache for this user alone; what JVAN_CACHE names as the umask says."""
-    if cache_dir() == own_cache_dir():
-        make_private_folder(folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from .._say import tell
 from ..errors import DataError
-from ..files import cache_dir
+from ..files import cache_dir, make_cache_folder
 from ..ownership import open_unlinked
 from .archive import Archive
 from .copies import hold, is_ours, note, open_copy, own_folder, records_of, stamp_of
 from .decompress import kind_of
 from .leftovers import remove, remove_older
-from .new_copy import locked, locked_if_possible, make_folder, unpacked
+from .new_copy import locked, locked_if_possible, unpacked
 
 BLOCK = 512
 
@@ -53,7 +53,7 @@ def _copy(archive: Archive, folder: Path):
     elif len(_at_its_path(archive, folder)) == 1:
         return file
     if file is None:
-        make_folder(folder)
+        make_cache_folder(folder)
         target = str(folder / archive.copy_name)
         with locked(f"{target}.lock"):
             file = _known(archive, folder) or _looked_at(archive, folder) or unpacked(archive, target)

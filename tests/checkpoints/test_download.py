@@ -13,7 +13,7 @@ import pytest
 from jvan.checkpoints import _http, download
 from jvan.checkpoints.weights_cache import obtain, place
 
-from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean, servers
+from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean
 from .file_server import Served, serve
 
 GONE = {"cut": None, "status": 404}
@@ -23,12 +23,6 @@ BACK = {"cut": None, "status": None}
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
-
-
-@pytest.fixture(name="start")
-def _start(monkeypatch):
-    with servers(monkeypatch) as begin:
-        yield begin
 
 
 @pytest.fixture

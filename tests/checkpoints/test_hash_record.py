@@ -18,7 +18,6 @@ from jvan.errors import DownloadError
 from jvan.files import own_cache_dir
 
 from .download_help import CONTENT, OTHER, SHA256, entry, quick_and_clean
-from .file_server import Served, serve
 
 UNKNOWN = {"size": None, "sha256": None}
 DIGITS = {**UNKNOWN, "sha256_prefix": SHA256[:2]}  # eight of them would take an hour to forge
@@ -30,14 +29,6 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files awa
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
-
-
-@pytest.fixture
-def served(monkeypatch):
-    served = Served(CONTENT)
-    with serve(served) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        yield served
 
 
 @pytest.fixture

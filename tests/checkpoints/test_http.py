@@ -14,7 +14,7 @@ from jvan.checkpoints import _bounded, _http
 from jvan.checkpoints.addresses import Address
 from jvan.checkpoints.weights_cache import obtain
 
-from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean, servers
+from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean
 from .file_server import Served, serve
 
 UNKNOWN = {"size": None, "sha256": None}
@@ -24,12 +24,6 @@ HUB_SAYS = {"X-Linked-Etag": f'"{SHA256}"', "X-Linked-Size": str(len(CONTENT))}
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
-
-
-@pytest.fixture(name="start")
-def _start(monkeypatch):
-    with servers(monkeypatch) as begin:
-        yield begin
 
 
 @pytest.mark.parametrize(

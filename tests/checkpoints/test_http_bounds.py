@@ -15,19 +15,13 @@ import pytest
 from jvan.checkpoints import _bounded, download
 from jvan.checkpoints.weights_cache import obtain
 
-from .download_help import CONTENT, entry, fails, quick_and_clean, servers
+from .download_help import CONTENT, entry, fails, quick_and_clean
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
     monkeypatch.setattr(download, "FRUITLESS", 2)
-
-
-@pytest.fixture(name="start")
-def _start(monkeypatch):
-    with servers(monkeypatch) as begin:
-        yield begin
 
 
 @pytest.fixture

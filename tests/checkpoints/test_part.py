@@ -13,7 +13,6 @@ from jvan.checkpoints.weights_cache import obtain, place
 from jvan.errors import DownloadError
 
 from .download_help import CONTENT, OTHER, PATH, entry, fails, quick_and_clean
-from .file_server import Served, serve
 
 SOMEBODY = 54321  # a user that this machine does not have
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
@@ -24,14 +23,6 @@ UNKNOWN = {"size": None, "sha256": None}
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
     place(entry()).parent.mkdir(parents=True)
-
-
-@pytest.fixture
-def served(monkeypatch):
-    served = Served(CONTENT)
-    with serve(served) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        yield served
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from jvan.errors import DownloadError
 from jvan.files import cache_dir, own_cache_dir
 
 from .download_help import CONTENT, OTHER, SHA256, entry, quick_and_clean
-from .file_server import Served, serve
 
 UNKNOWN = {"size": None, "sha256": None}
 UNKNOWN_DIGITS = {**UNKNOWN, "sha256_prefix": SHA256[:8]}
@@ -34,14 +33,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
     quick_and_clean(monkeypatch, tmp_path / "cache")
-
-
-@pytest.fixture
-def served(monkeypatch):
-    served = Served(CONTENT)
-    with serve(served) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        yield served
 
 
 @pytest.fixture
