@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jittor as jt
 
@@ -55,6 +56,24 @@ def test_sources_are_built_one_at_a_time():
     assert result.returncode == 0, result.stderr
     most, calls = map(int, result.stdout.split()[-2:])
     assert most == 1 and calls > 5  # 2 or more without jvan's hook
+
+
+def test_half_of_an_operator_is_compiled_anew():
+    """As a killed linker leaves it: beside the key of the library before it."""
+    program = (
+        "import jvan.ops.pointwise, jittor as jt\n"
+        "print(jt.code((1,), 'float32', [], cpu_header='#define HALF 2', cpu_src='out0_p[0] = HALF;').numpy()[0])"
+    )
+    run = [sys.executable, "-c", program]
+    assert subprocess.run(run, capture_output=True, text=True, timeout=600).stdout.split()[-1] == "2.0"
+    (library,) = Path(jt.flags.cache_path, "jit").glob("code_*HEADER__define_HALF_2*_op.so")
+    whole = library.read_bytes()
+    for left in (b"", bytes(len(whole) // 2)):  # the header is written last
+        library.unlink()
+        library.write_bytes(left)
+        done = subprocess.run(run, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[-1] == "2.0" and len(library.read_bytes()) == len(whole)
 
 
 def test_where_it_cannot_be_done_one_thread_compiles(monkeypatch):
