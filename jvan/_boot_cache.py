@@ -10,7 +10,7 @@ import os
 import stat
 
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, config_error, jittor_cache, user_cache
-from ._say import tell, warn
+from ._say import say, warn
 
 TRUST = "JVAN_TRUST_CACHE"
 NAME = "rights"
@@ -179,7 +179,7 @@ def _take_away(folder: str, rights: int, why: str) -> Finding:
         return Finding(NAME, SLOW, what, fix)
     letters = "rwx" if rights == 0o007 else "w"
     line = f"{why}, and Jittor runs what it finds there; jvan has just run chmod o-{letters} {folder}"
-    tell(f"jvan: {line}")
+    say(line)
     return Finding(NAME, MENDED, line)
 
 

@@ -9,11 +9,11 @@ import shutil
 from ._boot_cache import make
 from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
 from ._boot_shell import QUOTED
-from ._say import tell
+from ._say import say
 from .cuda import driver, find, parts
 from .errors import JvanError
 
-LINE = "jvan: preparing {toolkit} for Jittor, once: a few seconds"
+LINE = "preparing {toolkit} for Jittor, once: a few seconds"
 WHEELS = "pip install 'jvan[cuda13]'"
 DOWN = "CPU only"
 
@@ -127,7 +127,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
         make(os.path.dirname(folder))
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
-                tell(LINE.format(toolkit=toolkit.name))
+                say(LINE.format(toolkit=toolkit.name))
                 assemble(folder, toolkit, archs, whole)
     return folder
 

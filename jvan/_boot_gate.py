@@ -21,7 +21,7 @@ from ._boot_python import (
     hide_unfit_cupy,
 )
 from ._boot_shell import QUOTED, check_paths, refused
-from ._say import tell
+from ._say import say
 from .errors import JittorRebuilt, JittorUnavailable
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
@@ -137,7 +137,7 @@ def _announce_compilation() -> None:
     if compiled and "JVAN_RESTARTED" not in os.environ:  # after a rebuilt part the core follows
         return
     if os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
-        tell("jvan: compiling Jittor's core for this machine, once: about two minutes")
+        say("compiling Jittor's core for this machine, once: about two minutes")
 
 
 @contextlib.contextmanager

@@ -29,6 +29,11 @@ def tell(*lines: str) -> None:
     _print(sys.stderr, lines)
 
 
+def say(line: str) -> None:
+    """`tell` for what knows no command: the line begins with jvan's own name."""
+    tell(f"jvan: {line}")
+
+
 def show_json(document, indent: int | None = None) -> None:
     """Print one JSON document: ASCII alone, so that no name in it reaches a terminal, and any output can hold it."""
     import json  # 8 ms, which `import jvan` can do without

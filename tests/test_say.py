@@ -117,5 +117,13 @@ def test_nothing_else_prints():
     assert elsewhere == {"_arguments.py: class Parser(argparse.ArgumentParser):"} and len(found) > 3
 
 
+def test_whoever_knows_no_command_begins_a_line_with_jvans_name():
+    """`tell` is for commands, which name themselves; `say` for all below them."""
+    for path in PACKAGE.glob("*/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            from_say = isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_say")
+            assert not from_say or "tell" not in {each.name for each in node.names}, path
+
+
 def run(*arguments):
     return subprocess.run([sys.executable, *arguments], capture_output=True, timeout=60, cwd=PACKAGE.parent)

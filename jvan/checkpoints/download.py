@@ -9,12 +9,11 @@ import sys
 import time
 from dataclasses import dataclass
 
-from .._say import bar
+from .._say import bar, say
 from ..errors import DownloadError
 from ._http import Broken, Reply, Unusable, open_url, to_int
 from .addresses import Address
 from .part import Part
-from .verification import say
 
 FRUITLESS = 4  # attempts in a row that brought next to nothing
 FRUITFUL = 1 << 16  # bytes, about the least that a bearable connection brings in a minute

@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from .._say import say
 from ..errors import DownloadError
 from ..files import make_cache_folder
 from ..ownership import open_lock
@@ -15,7 +16,7 @@ from .catalogue import Entry
 from .download import Wanted, download
 from .hash_record import Record, examine
 from .part import Part
-from .verification import contradictions, is_proven, known_of, others, places, say, settle
+from .verification import contradictions, is_proven, known_of, others, places, settle
 
 try:
     import fcntl

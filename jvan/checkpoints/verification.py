@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._say import tell
+from .._say import say
 from .catalogue import Entry
 from .hash_record import Identity, Record, first_of, records_of, remember, remember_first
-
-
-def say(line: str) -> None:
-    tell(f"jvan: {line}")
 
 
 def known_of(entry: Entry, path: Path, now: Identity | None) -> list[Record]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._say import tell
+from .._say import say
 from ..files import NOT_OTHERS, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 
@@ -97,7 +97,7 @@ def note(archive: Archive, copy: str, stamp: list, earlier: Record | None = None
             with replaced(place, follow=False, permissions=NOT_OTHERS) as part:
                 part.write_text(json.dumps(asdict(record)), encoding="ascii")
             return
-    tell(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
+    say(f"{own_folder()} cannot be written: {copy} is compared with its archive again at the next start")
 
 
 def open_copy(copy: str, stamp: list):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._say import tell
+from .._say import say
 from ..files import PART, cache_dir, own_cache_dir
 from ..ownership import open_unlinked
 from .copies import fcntl, forget, is_ours, records_of
@@ -53,7 +53,7 @@ def remove_older(archive: Archive, folder: Path, kept: str) -> None:
         for record in records_of(copy) if copy != kept else ():
             if record.archive == archive.real or record.is_left:
                 if remove(copy):
-                    tell(f"removed {copy}: its archive has changed or is gone")
+                    say(f"removed {copy}: its archive has changed or is gone")
                 break
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .._say import tell
+from .._say import say
 from ..errors import DataError
 from ..files import NOT_OTHERS, PART, temporary
 from ..ownership import make_private_folder, open_lock, open_unlinked
@@ -30,7 +30,7 @@ MAX_RATIO, FREE_RATIO = 200, 1 << 30  # pictures shrink little: a small file tha
 def unpacked(archive: Archive, target: str):
     """The archive's copy at `target`, newly made and opened; DataError where there is no room for it."""
     folder = Path(target).parent
-    tell(f"unpacking {archive.path} to {target}, once")
+    say(f"unpacking {archive.path} to {target}, once")
     for stale in folder.glob(f".{glob.escape(Path(target).name[:100])}.*{PART}"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if is_ours(stale):

@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-from .._say import tell
+from .._say import say
 from ..errors import DataError
 from ..files import cache_dir, make_cache_folder
 from ..ownership import open_unlinked
@@ -94,7 +94,7 @@ def _seen_again(archive: Archive, copy: str):
     for record in records_of(copy):
         if (record.archive, record.size, record.ends) == (archive.real, archive.size, archive.ends):
             if record.needs_whole(archive):
-                tell(f"{archive.path} was touched since it was unpacked; looking whether it is the same, once")
+                say(f"{archive.path} was touched since it was unpacked; looking whether it is the same, once")
                 if archive.whole != record.whole:
                     continue
             file = open_copy(copy, record.stamp)
@@ -111,7 +111,7 @@ def _compared(archive: Archive, copy: str):
     file = open_unlinked(copy, "rb")
     hold(file)
     before = stamp_of(file)
-    tell(f"comparing {copy} with {archive.path}, once, since it is not known who made it")
+    say(f"comparing {copy} with {archive.path}, once, since it is not known who made it")
     same = all(file.read(len(chunk)) == chunk for chunk in archive.content()) and not file.read(1)
     if not same or stamp_of(file) != before:
         file.close()
@@ -137,7 +137,7 @@ def _renamed(copy: str, target: str) -> str:
 def _give_up(copy: str, archive: Archive) -> None:
     """What is done with a copy that holds something else; DataError where somebody else's is in the way."""
     if is_ours(copy):
-        tell(f"{copy} is not what {archive.path} unpacks to; it is made anew")
+        say(f"{copy} is not what {archive.path} unpacks to; it is made anew")
         remove(copy)
     elif os.path.basename(copy) == archive.copy_name:
         raise DataError(

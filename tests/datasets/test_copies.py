@@ -61,7 +61,7 @@ class TestPlanted:
         folder.chmod(0o777)
         planted = plant(folder / name_of(archive, old), OTHERS)
         assert is_of(first_picture(archive), PICTURES)
-        assert f"{planted} is not what {archive} unpacks to; it is made anew" in capsys.readouterr().err
+        assert f"jvan: {planted} is not what {archive} unpacks to; it is made anew" in capsys.readouterr().err
 
     @pytest.mark.parametrize("mode", [0o646, 0o666])
     def test_a_copy_that_everybody_may_write_is_compared(self, archive, folder, mode):
@@ -146,7 +146,7 @@ class TestChangedArchive:
         tar_of(path, OTHERS, f"w:{kind}")
         new = copy_of(path)
         assert copies(folder) == [os.path.basename(new)] and is_of(first_picture(path), OTHERS)
-        assert f"removed {old}: its archive has changed or is gone" in capsys.readouterr().err
+        assert f"jvan: removed {old}: its archive has changed or is gone" in capsys.readouterr().err
         assert sorted(os.listdir(folder)) == sorted(os.path.basename(new) + end for end in ("", ".json", ".lock"))
 
     def test_a_copy_that_is_being_read_stays_until_the_next_start(self, archive, folder):
