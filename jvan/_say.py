@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 from ._stop import whole
 from ._text import printable
@@ -49,6 +49,15 @@ def show_ascii(text: str, at_once: bool = False) -> None:
 def warn(message: str, stacklevel: int = 1) -> None:
     """`warnings.warn`, whose `stacklevel` 1 is the caller."""
     warnings.warn(printable(message), stacklevel=stacklevel + 1)
+
+
+@contextmanager
+def warnings_told(tell):
+    """Inside, a UserWarning is one line of a command: `tell("warning: …")`, each time it comes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
+        yield
 
 
 def bar(iterable=None, *, unit: str, total: int | None = None, done: int = 0, name: str = "", **options):

@@ -55,7 +55,7 @@ class _Listener:
         self.met = number
         for each in self.numbers:
             signal.signal(each, signal.SIG_DFL)
-        _forget_children()
+        forget_children()
         if not whole.depth:
             raise Stopped(number)
         whole.waiting = number
@@ -112,10 +112,14 @@ def end_if_met() -> None:
             raise Stopped(listener.met)
 
 
-def _forget_children() -> None:
+def forget_children() -> None:
     """What ends now may kill its children, at whose death Jittor, once imported, would end this process."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, unheeded)
+
+
+def unheeded(number, frame) -> None:
+    """A handler that does nothing. For a signal that comes while SIG_DFL is put in its place Python prints a traceback."""
 
 
 def _end_child(number: int) -> None:

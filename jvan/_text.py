@@ -22,6 +22,13 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def in_nfc(name: str) -> str:
+    """Macs write é as two characters in the names of files, other systems as one."""
+    import unicodedata  # a library of 1 MB, which `import jvan` can do without
+
+    return unicodedata.normalize("NFC", name)
+
+
 def cell(name: str) -> str:
     """A name as a cell of a CSV file: an apostrophe keeps a spreadsheet from computing what it says."""
     return f"'{name}" if name.startswith(FORMULA) else name

@@ -78,6 +78,8 @@ def _networks(options) -> dict:
 
     given = options.arch[0] if options.arch else None
     state = load_state(options.weights, arch=given.arch if given and given.arch in VARIANTS else None)
+    for note in state.notes:
+        _tell(f"{options.weights}: {note}")
     stored = state.metadata.config
     if given and replace(given, num_classes=stored.num_classes) != replace(stored, norm_eps=given.norm_eps):
         raise JvanError(f"{options.weights}: is {describe(stored)}, not --arch {describe(given)}; leave --arch out")

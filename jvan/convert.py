@@ -7,7 +7,6 @@ import json
 import math
 import os
 import sys
-import warnings
 from pathlib import Path
 
 from ._arguments import Parser
@@ -47,22 +46,20 @@ def main(argv: list[str] | None = None) -> int:
     check_target(options.dst, options.force)  # before anything is downloaded or read
     source = resolve_weights(options.src)
     _refuse_overwriting(source, options.dst)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the summary's notes say the same
-        state = load_state(
-            options.src,
-            origin=options.origin,
-            arch=options.arch,
-            ema=options.ema,
-            prefix=options.prefix,
-            entry=options.entry,
-            norm_eps=options.ln_eps,
-            dtype=options.dtype,
-            num_classes=options.num_classes,
-            drop_head=options.drop_head,
-            preprocessing=_preprocessing(options),
-            progress=_progress,
-        )
+    state = load_state(
+        options.src,
+        origin=options.origin,
+        arch=options.arch,
+        ema=options.ema,
+        prefix=options.prefix,
+        entry=options.entry,
+        norm_eps=options.ln_eps,
+        dtype=options.dtype,
+        num_classes=options.num_classes,
+        drop_head=options.drop_head,
+        preprocessing=_preprocessing(options),
+        progress=_progress,
+    )
     written = save_state(state, options.dst, to_origin=options.to_origin, force=options.force)
     summary = _summary(state, written, options.to_origin)
     if options.json:

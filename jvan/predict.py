@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections import deque
 
 from ._arguments import Parser, add_device, add_dtype, add_max_pixels, positive
 from ._cli import RESTARTED, command
-from ._say import bar, show, show_ascii, tell
+from ._say import bar, show, show_ascii, tell, warnings_told
 from ._stop import whole
 from .errors import JittorRebuilt
 from .variants import list_models
@@ -48,6 +47,9 @@ def _parser() -> Parser:
     parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
+    parser.add_argument(
+        "--output", metavar="DIR", help="a folder for drawn pictures; refused, since a classifier draws none"
+    )
     add_max_pixels(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
@@ -60,7 +62,10 @@ def _parser() -> Parser:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Print the likeliest classes of each picture; 1 if one could not be read or none was found."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.output is not None:
+        parser.error("--output: a classifier draws nothing; leave it out (--json prints its answers for a program)")
     printer = _Json() if options.json else _JsonLines() if options.json_lines else _Table()
     with (
         printer,
@@ -82,16 +87,13 @@ def _classify(options, printer) -> int:
 def _predictor(options):
     from .inference.predictor import Predictor
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with warnings_told(_tell):
         predictor = Predictor(
             options.arch, options.weights, device=options.device, dtype=options.dtype, labels=options.labels,
             batch_size=options.batch_size, max_pixels=options.max_pixels,
         )  # fmt: skip
     for line in predictor.describe():
         _tell(line)
-    for warning in caught:
-        _tell(f"warning: {warning.message}")
     return predictor
 
 

@@ -8,7 +8,7 @@ from argparse import RawDescriptionHelpFormatter
 
 from ._arguments import Parser, add_device, add_dtype, add_max_pixels, not_negative, positive
 from ._cli import command
-from ._say import bar, show, show_json, tell
+from ._say import bar, show, show_json, tell, warnings_told
 from ._text import cell
 from .files import check_writable, replaced
 from .variants import list_models
@@ -62,10 +62,11 @@ def main(argv: list[str] | None = None) -> int:
 
     for path in filter(None, (options.csv, options.confusion)):
         check_writable(path)
-    found = measure(
-        options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
-        workers=options.workers, max_pixels=options.max_pixels, confusion=bool(options.confusion), say=_say, progress=_progress,
-    )  # fmt: skip
+    with warnings_told(_tell):
+        found = measure(
+            options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
+            workers=options.workers, max_pixels=options.max_pixels, confusion=bool(options.confusion), say=_say, progress=_progress,
+        )  # fmt: skip
     if not found.first:
         return 0
     for name, reason in found.corrupt:

@@ -98,6 +98,14 @@ def test_pictures_that_are_too_large_are_named(folder, capsys):
     assert "large.png: too large, 41×40 are more than 1,600 pixels" in err
 
 
+@pytest.mark.parametrize("given", ["drawn", ""])
+def test_a_classifier_draws_nothing(folder, capsys, given):
+    with pytest.raises(SystemExit) as stop:
+        predict.main(["green.png", "--output", given])
+    assert stop.value.code == 2 and "--output: a classifier draws nothing" in capsys.readouterr().err
+    assert not Path("drawn").exists()
+
+
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_nothing_found(folder, capsys, monkeypatch, as_json):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))

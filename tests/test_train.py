@@ -268,6 +268,13 @@ def test_fine_tuning_with_and_without_a_new_head(trained, data, tmp_path, capsys
     assert (before.tensors[name] == new.tensors[name]).all()
 
 
+def test_what_a_user_should_know_of_the_weights_is_told_once(data, tmp_path, capsys):
+    weights = Path(__file__).parent / "golden" / "official_tiny_ema.pth.tar"
+    options = ("--weights", weights, "--batch-size", "12", "--max-steps", "1", "--img-size", "32")
+    assert train(data, *options, "--output", tmp_path / "run") == 0
+    assert capsys.readouterr().err.count(f"jvan train: {weights}: averaged weights lie in the file, too") == 1
+
+
 def test_a_run_goes_on_with_its_weights_at_another_place_and_with_no_others(trained, data, tmp_path, capsys):
     options = ("--batch-size", "12", "--max-steps", "1", "--epochs", "3", "--output", tmp_path / "run", "--resume")
     assert train(data, "--weights", trained / "best.safetensors", *options) == 0

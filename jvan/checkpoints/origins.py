@@ -136,7 +136,7 @@ ORIGINS = {
 }
 HEADLESS_NOTE = (
     "the names fit official and mmseg alike; without a classifier's head they are taken for a segmentation backbone "
-    "(mmseg: LayerNorm eps 1e-5, ImageNet's mean and std); --origin official says otherwise"
+    "(mmseg: LayerNorm eps 1e-5, ImageNet's mean and std); `jvan convert --origin official` overrules that"
 )
 
 

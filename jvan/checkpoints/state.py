@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .._say import warn
+from .._text import in_nfc
 from ..errors import CheckpointError
 from ..variants import VANConfig
 from .architecture import infer_config, parameter_shapes, settle_config
@@ -59,7 +60,7 @@ def load_state(
     Every tensor becomes float32, exactly (`dtype="keep"`: stays as it is). `ema` takes the averaged weights, `entry`
     those under another key of the file, `prefix` only what is named so. `num_classes` insists on a head of that size, `drop_head` leaves the head out. `preprocessing` are entries of
     Preprocessing that are known better than the file says. `progress` wraps the names that are being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
-    or not representable; warns of weights that are not finite.
+    or not representable. Labels are in NFC.
     """
     known = entry_for(path)
     if known and arch not in (None, known.arch):  # before it is downloaded
@@ -85,8 +86,15 @@ def load_state(
             dropped["head: as asked"] = 2
         tensors = _read(wanted, metadata.config, dtype, progress)
         guessed = _guessed(source, row, known, inferred)
+    metadata = replace(metadata, labels=_composed(metadata.labels))
     notes = _notes(source, known, metadata, notes, rule) + weights.notes + _check_finite(tensors)
     return State(tensors, metadata, dropped, row.name, tuple(notes), guessed)
+
+
+def warn_of_notes(state: State, path, stacklevel: int = 1) -> None:
+    """A warning for each note of a state that was read from `path`; `stacklevel` 1 is the caller."""
+    for note in state.notes:
+        warn(f"{path}: {note}", stacklevel=stacklevel + 1)
 
 
 @contextmanager
@@ -178,6 +186,12 @@ def _stated(metadata: Metadata, preprocessing: dict) -> Metadata:
         raise CheckpointError(f"the stated preprocessing is impossible: {error}") from None
 
 
+def _composed(labels):
+    """Labels in NFC, but where two would then be one."""
+    composed = tuple(map(in_nfc, labels)) if isinstance(labels, tuple) else labels
+    return composed if isinstance(labels, tuple) and len(set(composed)) == len(set(labels)) else labels
+
+
 def _guessed(source: Checkpoint, row: Origin, entry: Entry | None, inferred: VANConfig) -> tuple[str, ...]:
     """Other projects' code, as the catalogue's weights, knows one stem, gate, K and eps; names that jvan writes too do not."""
     if source.metadata is not None or entry or row.name != "official":
@@ -244,6 +258,5 @@ def _check_finite(tensors: dict[str, np.ndarray]) -> list[str]:
     bad = {name: count for name, count in bad.items() if count}
     if not bad:
         return []
-    note = f"{sum(bad.values())} numbers in {len(bad)} tensors are NaN or infinite: {listed(bad)}"
-    warn(f"{note}; the network's output will be too", stacklevel=3)
-    return [note]
+    found = f"{sum(bad.values())} numbers in {len(bad)} tensors are NaN or infinite: {listed(bad)}"
+    return [f"{found}; the network's output will be too"]

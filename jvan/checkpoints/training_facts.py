@@ -35,7 +35,7 @@ def prepared(levels: list, default: Preprocessing) -> tuple[Preprocessing, list[
     notes = [f"pictures are prepared as in its training, by the file's args: {', '.join(taken)}"] if taken else []
     if refused:
         notes.append(
-            f"the file's args say {', '.join(refused)}, which cannot be; state them by hand, as in --mean, --img-size"
+            f"the file's args say {', '.join(refused)}, which cannot be; state them by `jvan convert --mean …`"
         )
     return default, notes
 

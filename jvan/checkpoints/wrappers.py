@@ -66,7 +66,7 @@ def _enter(node: dict, source: Source, wanted: bool, notes: list[str]):
     if plain:
         if averaged:
             notes.append(
-                f"averaged weights lie in the file, too ({_names(averaged)}), and are not taken; --ema takes them"
+                f"averaged weights lie in the file, too ({_names(averaged)}), and are not taken; `jvan convert --ema` takes them"
             )
         return _only(node, plain, source), wanted
     if wanted:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._text import in_nfc
 from ..errors import DataError
 from ..inference.find import SUFFIXES, SUFFIXES_NOT_READ
-from .names import class_name, in_nfc
+from .names import class_name
 
 PARTS = {
     "train": ("train", "training"),

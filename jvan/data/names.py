@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+
+from .._text import in_nfc
 
 
 class Names(Sequence):
@@ -33,11 +34,6 @@ def class_name(name: str) -> str:
 def class_name_of_0_1(name: str) -> str:
     """The same as 0.1.0 stored it: in the folder's own form, with � for bytes that are no UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def in_nfc(name: str) -> str:
-    """Macs write é as two characters in the names of files, other systems as one."""
-    return unicodedata.normalize("NFC", name)
 
 
 def as_replaced(name: str) -> str:

@@ -61,6 +61,8 @@ def train(config: TrainConfig, tell=show) -> Result:
         tell(
             f"network: {origin}; {total} steps into {output.folder}, {run.step} of them made; the first one may compile for minutes"
         )
+        for note in weights.notes if weights else ():
+            tell(f"{config.weights}: {note}")
         pictures = stack.enter_context(training(config, train_split, model.metadata, processes))
         held_out = stack.enter_context(testing(config, val_split, model.metadata, processes))
         log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.first, tell))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._text import in_nfc
 from ..checkpoints.catalogue import entry_for, entry_with
 from ..data.loader import Loader
-from ..data.names import as_replaced, in_nfc
+from ..data.names import as_replaced
 from ..data.source import open_split
 from ..data.transforms import Evaluate
 from ..errors import DataError

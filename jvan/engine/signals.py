@@ -7,6 +7,8 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
+from .._stop import forget_children, unheeded
+
 
 @contextmanager
 def interrupts_held():
@@ -30,7 +32,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         # Jittor's own handlers end the process at once, at SIGCHLD too, which a dying worker sends.
-        wanted = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGCHLD: signal.SIG_DFL}
+        wanted = {signal.SIGINT: self._handle, signal.SIGTERM: self._handle, signal.SIGCHLD: unheeded}
         self._before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
         return self
 
@@ -60,7 +62,7 @@ def end_compilers() -> None:
     pool = getattr(jittor_utils, "p", None)
     if pool is None:
         return
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Jittor's own handler would end this process with them
+    forget_children()
     atexit.unregister(jittor_utils.pool_cleanup)
     pool._terminate.cancel()
     pool._state = pool._worker_handler._state = "TERMINATE"  # it would start others

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..checkpoints.given import check_given
 from ..checkpoints.metadata import Metadata, Preprocessing
-from ..checkpoints.state import load_state
+from ..checkpoints.state import load_state, warn_of_notes
 from ..errors import CheckpointError
 from ..ops.forked import check_not_forked
 from ..variants import VANConfig, variant_config
@@ -28,7 +28,7 @@ def create_model(
     `dilation`, `lka_parts`, `gate`, `stem_stride`, `norm_eps`). What contradicts the weights raises
     ValueError, except that `drop_head` gives a new head for `num_classes`, that weights for other
     `in_chans` are adapted, that `norm_eps` may be overridden, and that a file without jvan's metadata
-    leaves open what its shapes do not show. `features_only` returns the maps of the stages `out_indices`
+    leaves open what its shapes do not show. What a user should know of the file is warned of. `features_only` returns the maps of the stages `out_indices`
     in place of logits.
     """
     changes = _checked(arch, changes, num_classes, drop_head, features_only, weights)
@@ -40,6 +40,7 @@ def create_model(
 
     check_given(weights)
     state = load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
+    warn_of_notes(state, weights, stacklevel=2)
     stored = state.metadata.config
     config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes, state.guessed)
     keep_head = config.num_classes == stored.num_classes and not drop_head
@@ -87,6 +88,7 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
     check_not_forked()
     check_given(path)
     state = load_state(path)
+    warn_of_notes(state, path, stacklevel=2)
     config = model.metadata.config if model.metadata else None
     if config is not None:
         _check_same_graph(config, state.metadata.config, state.guessed)

@@ -104,7 +104,7 @@ def test_what_is_not_taken_and_what_was_found_is_mentioned(tmp_path):
     path = torch_zip(tmp_path / "x.pth", state(state_dict=W, state_dict_ema=V))
     with open_checkpoint(path) as checkpoint:
         (note,) = checkpoint.weights().notes
-        assert '("state_dict_ema")' in note and "--ema takes them" in note
+        assert '("state_dict_ema")' in note and "convert --ema` takes them" in note
         assert not checkpoint.weights(ema=True).notes
     with open_checkpoint(torch_zip(tmp_path / "y.pth", state(net=W, acc=number(1)))) as checkpoint:
         assert '"net"' in checkpoint.weights().notes[0]

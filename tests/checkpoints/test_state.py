@@ -144,10 +144,9 @@ def test_integers_are_no_weights(write):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_said(write, value):
     bias = np.array([0, value, value, 1], np.float32)
-    with pytest.warns(UserWarning, match=r"2 numbers in 1 tensors are NaN or infinite: norm1\.bias"):
-        state = load_state(write({"norm1.bias": bias}))
+    state = load_state(write({"norm1.bias": bias}))
     assert_same({"b": state.tensors["norm1.bias"]}, {"b": bias})
-    assert "2 numbers" in state.notes[0]
+    assert "2 numbers in 1 tensors are NaN or infinite: norm1.bias" in state.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,10 @@ def test_class_names_are_taken(trained, entries):
 def test_class_names_that_do_not_fit_are_mentioned(trained, entries, why):
     state = trained(**entries)
     assert state.metadata.labels is None and why in state.notes[0]
+
+
+def test_labels_are_stored_in_nfc(trained):
+    composed, apart = "caf\xe9", "cafe\u0301"
+    assert trained(class_names=[apart, *NAMES[1:]]).metadata.labels == (composed, *NAMES[1:])
+    both = (apart, composed, *NAMES[2:])  # two classes stay two
+    assert trained(class_names=list(both)).metadata.labels == both

@@ -10,6 +10,7 @@ from jvan.checkpoints.metadata import Metadata, Preprocessing
 from jvan.models import build
 from jvan.variants import VANConfig, variant_config
 
+from ..checkpoints.tiny_states import GOLDEN
 from .recorded import error
 
 CONFIG = VANConfig(
@@ -221,3 +222,13 @@ def test_arguments_that_mean_the_same_are_the_same(saved):
     assert create_model("van_b0", embed_dims=[32, 64, 160, 256]).metadata.config.arch == "van_b0"
     with pytest.raises(ValueError, match="leave it out"):
         create_model("van_b0", drop_head=True)
+
+
+def test_what_a_user_should_know_of_a_file_is_warned_of():
+    path = GOLDEN / "official_tiny_ema.pth.tar"
+    with pytest.warns(UserWarning, match=r"ema.pth.tar: averaged weights lie in the file") as caught:
+        model = create_model(weights=path)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"ema.pth.tar: averaged weights lie in the file") as caught:
+        load_weights(model, path)
+    assert len(caught) == 1 and caught[0].filename == __file__
