@@ -320,3 +320,19 @@ def test_commands_answer_in_json_that_they_failed(call, tmp_path):
         call, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 1 and done.stderr.endswith(f": {json.loads(done.stdout)['error']}\n")
+
+
+def test_a_child_that_ends_while_a_command_is_stopped_goes_unheeded():
+    """Python prints a traceback for a signal that has come and finds SIG_DFL in the place of its handler."""
+    program = (
+        "import os, signal\n"
+        "from jvan import _stop\n"
+        "with _stop.stops_in_order():\n"
+        "    _stop.listen_again()\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD, signal.SIGTERM])\n"
+        "    for number in (signal.SIGCHLD, signal.SIGTERM): os.kill(os.getpid(), number)\n"
+        "    try: signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD, signal.SIGTERM])\n"
+        "    except _stop.Stopped: print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")

@@ -7,7 +7,8 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 
-from .._stop import forget_children, unheeded
+from .._stop import Stopped, forget_children, unheeded
+from ..errors import JvanError
 
 
 @contextmanager
@@ -36,9 +37,12 @@ class StopRequest:
         self._before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, error, trace) -> None:
+        """Stopped in the place of Jittor's long error where the signal, sent to the whole group, ended a compiler of its."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self.signal and isinstance(error, RuntimeError) and not isinstance(error, JvanError):
+            raise Stopped(self.signal) from error
 
     def _handle(self, number, frame) -> None:
         forked = os.getpid() != self._process

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from jvan._stop import Stopped
 from jvan.engine.board import Board
 from jvan.engine.config import TrainConfig
 from jvan.engine.curves import draw
@@ -175,3 +176,18 @@ def test_a_signal_while_a_line_is_being_written_is_remembered():
     with StopRequest(tell) as request:
         signal.raise_signal(signal.SIGTERM)
         assert request.signal == signal.SIGTERM
+
+
+def test_a_compiler_that_a_signal_ends_ends_the_run_in_order():
+    """Ctrl-C and `timeout` send theirs to the whole group; Jittor then raises a RuntimeError of a page."""
+    for error, raised in ((RuntimeError("overcommit"), Stopped), (TrainingError("x"), TrainingError)):
+        with pytest.raises(raised) as caught, StopRequest(print):
+            signal.raise_signal(signal.SIGINT)
+            raise error
+    assert not isinstance(caught.value, Stopped)
+    with pytest.raises(Stopped) as stopped, StopRequest(print):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("overcommit")
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(RuntimeError, match="^alone$"), StopRequest(print):
+        raise RuntimeError("alone")
