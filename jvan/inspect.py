@@ -57,12 +57,16 @@ def inspect_checkpoint(path, ema: bool = False, prefix: str | None = None, entry
     `refused` names the globals for which every other command turns the file away; `problem` says why it
     holds no weights of a VAN, if it does not.
     """
+    from .checkpoints.not_weights import shard_fault
     from .checkpoints.reader import open_checkpoint
 
     with open_checkpoint(path, list_refused=True) as checkpoint:
         weights, problem = _weights(checkpoint, ema, entry)
         tensors = weights.tensors
         origin, arch, doubt = _identify(tensors, prefix)
+        shard = shard_fault(path)
+        if doubt and shard:
+            doubt = f"{doubt}; {shard}"
         return {
             "file": str(path),
             "format": checkpoint.format,

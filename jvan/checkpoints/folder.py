@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .not_weights import folder_fault
 from .source import shown
 from .strict_json import parse_json
 
@@ -29,9 +30,7 @@ def weight_files(path) -> tuple[list[Path], set[str] | None]:
         index = path / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
-    raise CheckpointError(
-        f"{path}: is a folder without {' or '.join(SINGLE)} (or their index.json); give a weights file"
-    )
+    raise CheckpointError(f"{path}: {folder_fault(path, SINGLE)}")
 
 
 def _shards(index: Path) -> tuple[list[Path], set[str]]:

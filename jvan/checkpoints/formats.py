@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .not_weights import text_fault
 from .safetensors_file import is_safetensors
 from .source import Source, shown
 from .torch_legacy import is_torch_legacy
@@ -39,6 +40,9 @@ def format_of(source: Source) -> str:
         return "torch-legacy"
     if start[:1] == b"\x80" or (start[:1] in b"(}]cd" and source.view(source.size - 1) == b"."):
         return "jittor-pkl"
+    text = text_fault(source)
+    if text:
+        raise source.error(text)
     raise source.error(
         f"is in no format that is read here (it begins with {shown(start[:8].hex(' '))}); "
         "give a PyTorch, safetensors, Jittor or npz file"

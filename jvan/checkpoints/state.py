@@ -16,6 +16,7 @@ from .catalogue import Entry, entry_for, resolve_weights
 from .digest import sha256_of
 from .huggingface_config import apply_config, class_names
 from .metadata import Metadata
+from .not_weights import shard_fault
 from .origins import Origin, read_names
 from .reader import Checkpoint, open_checkpoint
 from .rename import listed
@@ -103,9 +104,11 @@ def _naming(file):
     try:
         yield
     except CheckpointError as error:
-        if str(file) in error.plain:
+        shard = shard_fault(file)
+        if str(file) in error.plain and not shard:
             raise
-        raise CheckpointError(f"{file}: {error}") from None
+        name = "" if str(file) in error.plain else f"{file}: "
+        raise CheckpointError(f"{name}{error}" + (f"; {shard}" if shard else "")) from None
 
 
 def identify(

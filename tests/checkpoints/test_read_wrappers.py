@@ -176,9 +176,4 @@ def test_indexes_that_lie(index, words, tmp_path):
     assert str(caught.value).startswith(str(path)) and str(caught.value).isprintable()
 
 
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(CheckpointError, match=r"is a folder without model.safetensors or pytorch_model.bin"):
-        read(tmp_path)
-
-
 # Metadata

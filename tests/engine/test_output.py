@@ -189,5 +189,5 @@ def test_a_compiler_that_a_signal_ends_ends_the_run_in_order():
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("overcommit")
     assert stopped.value.number == signal.SIGTERM
-    with pytest.raises(RuntimeError, match="^alone$"), StopRequest(print):
+    with pytest.raises(RuntimeError, match=r"^alone$"), StopRequest(print):
         raise RuntimeError("alone")
