@@ -230,12 +230,24 @@ def test_preprocessing_is_stated_by_hand(tmp_path, capsys):
     capsys.readouterr()
     assert main([str(OFFICIAL), str(target), "--force", "--mean", "0.5"]) == 1
     assert "mean (--mean) has 1 numbers; the network has 3 channels" in capsys.readouterr().err
+    assert main([str(OFFICIAL), str(target), "--force", "--std", "0.5"]) == 1
+    assert "std (--std) has 1 numbers; the network has 3 channels" in capsys.readouterr().err
     assert INTERPOLATIONS == metadata.INTERPOLATIONS
 
 
 @pytest.mark.parametrize(
     "option",
-    ["--mean=", "--mean=a,b,c", "--std=nan,1,1", "--crop-pct=2", "--img-size=0", "--img-size=x", "--interpolation=box"],
+    [
+        "--mean=",
+        "--mean=a,b,c",
+        "--std=nan,1,1",
+        "--crop-pct=2",
+        "--img-size=0",
+        "--img-size=x",
+        "--interpolation=box",
+        "--img-size=4097",
+        "--crop-pct=0.01",
+    ],
 )
 def test_preprocessing_that_is_none(option, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.rename import Row, Table, check_match, listed, match, translate
+from jvan.checkpoints.rename import Row, Table, below, check_match, listed, match, translate
 from jvan.errors import CheckpointError
 
 TABLE = Table(
@@ -106,3 +106,13 @@ def test_lists_are_short_and_printable():
     assert text.endswith("name9, … (25 in all)") and "name10" not in text
     assert "\x1b" not in listed(["a\x1b[31mb"]) and "\n" not in listed(["a\nb"])
     assert len(listed(["x" * 10_000])) < 200
+
+
+def test_a_modules_name_is_a_prefix_without_its_dot():
+    names = ["net.norm.bias", "net_ema.norm.bias", "_orig_mod.net.head.bias", "step"]
+    assert below(names, "net") == below(names, "net.") == ({"norm.bias": names[0], "head.bias": names[2]}, 2)
+    assert below(names, "net_") == ({"ema.norm.bias": names[1]}, 3)
+    with pytest.raises(
+        CheckpointError, match=r"no name begins with nets \(--prefix\); they begin with net, net_ema, step"
+    ):
+        below(names, "nets")
