@@ -117,6 +117,16 @@ def test_nothing_else_prints():
     assert elsewhere == {"_arguments.py: class Parser(argparse.ArgumentParser):"} and len(found) > 3
 
 
+def test_warnings_are_lines_of_a_command():
+    lines = []
+    with _say.warnings_told(lines.append):
+        for _ in range(2):
+            _say.warn("odd\x1b")
+    assert lines == ["warning: odd\\x1b"] * 2
+    with pytest.raises(UserWarning):  # only inside
+        _say.warn("odd")
+
+
 def test_whoever_knows_no_command_begins_a_line_with_jvans_name():
     """`tell` is for commands, which name themselves; `say` for all below them."""
     for path in PACKAGE.glob("*/**/*.py"):

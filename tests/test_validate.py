@@ -81,6 +81,14 @@ def test_counts_what_predict_says(weights, data, tmp_path, capsys):
     assert 0 < found["top1"] < 1  # so that a wrong order of the classes would be seen
 
 
+def test_what_a_user_should_know_of_the_weights_is_one_line(tmp_path, capsys):
+    source = Path(__file__).parent / "golden" / "official_tiny_ema.pth.tar"
+    data = draw_folder(tmp_path / "data", classes=CLASSES, each=1)
+    _, err = run(capsys, data, "--weights", source)
+    (line,) = [line for line in err.splitlines() if "averaged" in line]
+    assert line.startswith(f"jvan validate: warning: {source}: averaged weights lie in the file")
+
+
 def test_tables(weights, data, tmp_path, capsys):
     rows, matrix = tmp_path / "rows.csv", tmp_path / "matrix.csv"
     printed = run(capsys, data, "--weights", weights, "--csv", rows, "--confusion", matrix)
