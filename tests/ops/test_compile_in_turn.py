@@ -1,7 +1,9 @@
 """Jittor's compiler threads: one at a time builds an operator's source, which is where they share the graph."""
 
+import fcntl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jittor as jt
@@ -74,6 +76,51 @@ def test_half_of_an_operator_is_compiled_anew():
         done = subprocess.run(run, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split()[-1] == "2.0" and len(library.read_bytes()) == len(whole)
+
+
+SLOW_COMPILER = """#!/bin/sh
+touch "{folder}/begun"
+while [ ! -e "{folder}/go" ]; do sleep 0.05; done
+exec {compiler} "$@"
+"""
+
+
+def is_locked(path) -> bool:
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_compilers_of_a_killed_process_are_waited_for(tmp_path):
+    """They hold the lock that the next process asks for, until they have ended."""
+    compiler, lock = tmp_path / "compiler", Path(jt.flags.cache_path, "jvan-compilers.lock")
+    compiler.write_text(SLOW_COMPILER.format(folder=tmp_path, compiler=jt.flags.cc_path))
+    compiler.chmod(0o755)
+    program = (
+        "import jvan.ops.pointwise, jittor as jt\n"
+        f"jt.flags.cc_path = {str(compiler)!r}\n"
+        "jt.code((1,), 'float32', [], cpu_header='#define ORPHAN 2', cpu_src='out0_p[0] = ORPHAN;').sync()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    try:
+        wait_until((tmp_path / "begun").exists)
+        process.kill()
+        process.wait()
+        assert is_locked(lock)
+    finally:
+        (tmp_path / "go").touch()
+        process.kill()
+    wait_until(lambda: not is_locked(lock))
 
 
 def test_where_it_cannot_be_done_one_thread_compiles(monkeypatch):
