@@ -11,13 +11,14 @@ from .._say import warn
 from ..errors import CheckpointError
 from ..variants import VANConfig
 from .architecture import infer_config, parameter_shapes, settle_config
-from .catalogue import Entry, entry_for, resolve_weights
+from .catalogue import Entry
 from .digest import sha256_of
 from .huggingface_config import apply_config, class_names
 from .metadata import Metadata
 from .origins import Origin, read_names
 from .reader import Checkpoint, open_checkpoint
 from .rename import listed
+from .resolve import entry_for, resolve_weights
 from .training_facts import class_names_in, prepared
 from .wrappers import Peeled
 
