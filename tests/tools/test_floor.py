@@ -12,6 +12,7 @@ from jvan.models.factory import build
 from jvan.ops.cuda import run as cuda
 from jvan.ops.cuda.operators import OPERATORS
 from jvan.variants import VANConfig
+from tools.cuda_emulator.backend import Emulated
 from tools.measure import gpu_floor
 
 CONFIG = VANConfig(embed_dims=(8, 16, 8, 24), depths=(1, 2, 1, 1), num_classes=10)
@@ -37,7 +38,7 @@ def test_inference_moves_and_launches_what_is_counted(emulator, monkeypatch):
 
     model = build(replace(CONFIG, num_classes=0))
     model.eval()
-    with cuda.emulated(emulator):
+    with cuda.use_backend(Emulated(emulator)):
         fast = optimize_for_inference(model)
         assert type(fast) is GPUInferenceVAN
         monkeypatch.setattr(emulator, "run", noted)

@@ -172,8 +172,9 @@ def _device(out, dry_run):
     if not dry_run:
         yield
         return
-    from jvan.ops.cuda.run import emulated
+    from jvan.ops.cuda.run import use_backend
+    from tools.cuda_emulator.backend import Emulated
     from tools.cuda_emulator.emulator import Emulator, build
 
-    with emulated(Emulator(build(out).resolve())):
+    with use_backend(Emulated(Emulator(build(out).resolve()))):
         yield

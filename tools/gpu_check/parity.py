@@ -15,6 +15,7 @@ from jvan.inference.optimize import optimize_for_inference
 from jvan.models.factory import build
 from jvan.models.loading import assign
 from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda.backend import GPU
 from jvan.variants import variant_config
 
 from .task import TINY
@@ -102,5 +103,5 @@ def on(use_cuda, function):
 
 def on_cpu(function):
     """On the CPU, whatever stands in for the GPU."""
-    with cuda.emulated(None):
+    with cuda.use_backend(GPU()):
         return on(0, function)
