@@ -76,7 +76,9 @@ def test_a_step_that_was_not_finished_finds_what_it_had(tmp_path, monkeypatch, f
 def test_a_step_is_judged_by_what_it_found(tmp_path, status, found, said):
     if found is not None:
         (tmp_path / "a.json").write_text(found)
-    assert gpu_check._judged(status, tmp_path / "a.json", 9.0, tmp_path / "a.log").partition(";")[0] == said
+    outcome = gpu_check._judged(status, tmp_path / "a.json", 9.0, tmp_path / "a.log")
+    assert outcome.text.partition(";")[0] == said
+    assert outcome.status == (gpu_check.OK if said.startswith("ok") else gpu_check.FAILED)
 
 
 def fails_once(run):

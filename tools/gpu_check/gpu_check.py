@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from jvan import children
 from jvan._arguments import Parser
@@ -26,6 +27,7 @@ STEPS = (
 START = "from tools.gpu_check.gpu_check import main\nsys.exit(main(sys.argv[1:]))"  # in each step's process
 NEED_DATA = ("accuracy", "learning")
 SPARE_S = 15.0  # of --limit, for a step that ends by itself: Python's start before it, and what is left to write
+OK, LEFT_OUT, FAILED = "ok", "left out", "failed"  # a step that was not finished has failed
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step
 found is written to OUT/STEP.json, what it printed to OUT/STEP.txt, and what Jittor and the compilers said to
@@ -39,6 +41,13 @@ alone. training, accuracy and learning train small networks; accuracy and learni
 a PyTorch with CUDA and measure as many cases as --limit allows. docs/gpu.md has commands for a machine without a
 network.
 """
+
+
+class Outcome(NamedTuple):
+    """What came of a step: OK, LEFT_OUT or FAILED, and a line about it."""
+
+    status: str
+    text: str
 
 
 def _parser() -> Parser:
@@ -76,19 +85,20 @@ def main(argv: list[str] | None = None) -> int:
     if options.child:
         return _run_step(options.child, options)
     site = options.wheels and wheels.install(options.wheels)
-    results, summary = {}, {}
+    results, texts, summary = {}, {}, {}
     for step in options.steps:
         left_out = step in NEED_DATA and not (options.data or options.dry_run)
-        results[step] = "left out: no --data" if left_out else _in_process(step, options, site)
-        summary = summaries.write(options.out, results)
+        results[step] = Outcome(LEFT_OUT, "left out: no --data") if left_out else _in_process(step, options, site)
+        texts = {step: outcome.text for step, outcome in results.items()}
+        summary = summaries.write(options.out, texts)
         if options.pack:
             summaries.pack(options.out, options.pack)
-    show(*summaries.lines(summary, results))
-    return int(not all(result.startswith(("ok", "left out")) for result in results.values()))
+    show(*summaries.lines(summary, texts))
+    return int(any(outcome.status == FAILED for outcome in results.values()))
 
 
-def _in_process(step, options, site) -> str:
-    """Run one step in a child; "ok" or what went wrong."""
+def _in_process(step, options, site) -> Outcome:
+    """Run one step in a child."""
     show(f"== {step}")
     start, text, log = time.monotonic(), options.out / f"{step}.txt", options.out / f"{step}.log"
     _set_aside(options.out / f"{step}.json", options.dry_run)
@@ -107,8 +117,10 @@ def _in_process(step, options, site) -> str:
     if status != 0:
         show(*log.read_text(encoding="utf-8", errors="replace")[-3000:].splitlines())
     show(f"-- {step}: {time.monotonic() - start:.0f} s")
-    result = _judged(status, options.out / f"{step}.json", options.limit, log)
-    return result if result.startswith("ok") else result + _no_gpu(options.out / "environment.json")
+    outcome = _judged(status, options.out / f"{step}.json", options.limit, log)
+    if outcome.status == OK:
+        return outcome
+    return outcome._replace(text=outcome.text + _no_gpu(options.out / "environment.json"))
 
 
 def _set_aside(found: Path, dry_run: bool) -> None:
@@ -132,18 +144,18 @@ def _read(path: Path) -> dict:
     return {}
 
 
-def _judged(status: int | None, found: Path, limit: float, log: Path) -> str:
+def _judged(status: int | None, found: Path, limit: float, log: Path) -> Outcome:
     """By what the step found: a process may still break when it takes CUDA down at its end."""
     if status is None:
-        return f"stopped after {limit:.0f} s; see {log}"
+        return Outcome(FAILED, f"stopped after {limit:.0f} s; see {log}")
     if status == 0:
-        return "ok"
+        return Outcome(OK, "ok")
     document = _read(found)
     if document.get("ok"):
-        return f"ok, but its process ended with status {status}; see {log}"
+        return Outcome(OK, f"ok, but its process ended with status {status}; see {log}")
     if document.get("left") and not document.get("earlier"):  # which the step takes away with the first that it saves
-        return f"not finished: {len(document['left'])} cases left; run it again, with the same --out"
-    return f"failed with status {status}; see {log}"
+        return Outcome(FAILED, f"not finished: {len(document['left'])} cases left; run it again, with the same --out")
+    return Outcome(FAILED, f"failed with status {status}; see {log}")
 
 
 def _run_step(step, options) -> int:
