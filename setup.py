@@ -34,7 +34,6 @@ setup(
             "checkpoints/*.json",
             "ops/kernels/*.h",
             "ops/cuda/*.cuh",
-            "ops/cuda/*.h",
             *CUDA,
         ]
     },

@@ -132,7 +132,7 @@ def _restart(main, argv, error) -> None:
         os.environ[RESTARTED] = "1"
         from .children import become_python  # 8 ms, and only here
 
-        become_python(f"from jvan.{_module(main)} import main\nsys.exit(main(sys.argv[1:]))", *argv)
+        become_python(f"from {_module(main)} import main\nsys.exit(main(sys.argv[1:]))", *argv)
 
 
 @contextlib.contextmanager
@@ -185,9 +185,12 @@ def one_line(error: BaseException) -> str:
 
 
 def _name(main) -> str:
-    module = _module(main)
-    return "jvan" if module == "__main__" else f"jvan {module.replace('_', '-')}"
+    name = _module(main).rpartition(".")[2]
+    return "jvan" if name == "__main__" else f"jvan {name.replace('_', '-')}"
 
 
 def _module(main) -> str:
-    return os.path.splitext(os.path.basename(main.__code__.co_filename))[0]
+    """`jvan.predict`, whatever name Python runs it by; a tool of the checkout has a name beside jvan's."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    file = os.path.relpath(os.path.abspath(main.__code__.co_filename), root)
+    return os.path.splitext(file)[0].replace(os.sep, ".")

@@ -19,7 +19,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def main(argv=None) -> int:
     """Show one file; 0 if it is safe and whole, 1 if it is damaged or holds what a state dict may not."""
     args = _parser().parse_args(argv)
-    from .checkpoints.catalogue import resolve_weights
+    from .checkpoints.resolve import resolve_weights
 
     report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema, prefix=args.prefix, entry=args.entry)
     if args.json:

@@ -87,4 +87,4 @@ def test_a_rebuilt_jittor_is_started_anew_once(monkeypatch):
     assert main(["--json", "a b.jpg"]) == 1
     monkeypatch.setenv("JVAN_RESTARTED", "1")
     assert main(["--json", "a b.jpg"]) == 1
-    assert started == [("from jvan.test_cli import main\nsys.exit(main(sys.argv[1:]))", "--json", "a b.jpg")]
+    assert started == [("from tests.test_cli import main\nsys.exit(main(sys.argv[1:]))", "--json", "a b.jpg")]

@@ -133,7 +133,7 @@ def test_another_interpreter_gets_a_script_and_no_path(start, tmp_path):
 
 
 def test_python_m_drops_the_folder(start, planted, tmp_path):
-    for module in ("jvan", "jvan.train", "jvan.validate", "jvan.gpu_check"):
+    for module in ("jvan", "jvan.train", "jvan.validate"):
         assert start("-m", module, "--help").stdout.startswith("usage: ")
     assert "train" in start("-m", "jvan", "--help").stdout
 

@@ -143,7 +143,7 @@ def test_a_missing_file(tmp_path, capsys):
 
 def test_names_of_the_catalogue(capsys, monkeypatch):
     path = GOLDEN / "official_tiny.pth.tar"
-    monkeypatch.setattr("jvan.checkpoints.weights_cache.obtain", lambda entry: path)
+    monkeypatch.setattr("jvan.checkpoints.resolve.obtain", lambda entry: path)
     status, out, _ = shown(capsys, "van_b0.in1k")
     assert status == 0 and f"{path}: torch-zip" in out
     status, _, err = shown(capsys, "van_b9.in1k")

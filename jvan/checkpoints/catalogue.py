@@ -7,11 +7,8 @@ Hugging Face's layout, `mm_in1k` and `mm_in21k` for mmpretrain's, `mmseg_…` fo
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
-import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +17,6 @@ from ..variants import VARIANTS
 from .metadata import Preprocessing
 
 LARGEST = 4 << 30  # bytes; B6 with its optimiser state is about 2.4 GB
-SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".tar", ".bin", ".npz", ".ckpt", ".json")
 
 
 @dataclass(frozen=True)
@@ -86,22 +82,9 @@ def default_entry(arch: str) -> Entry:
     if arch not in VARIANTS:
         raise CheckpointError(f"unknown architecture {arch!r}; choose one of {', '.join(VARIANTS)}")
     raise CheckpointError(
-        f"no ImageNet-1K weights are published for {arch}; there is {', '.join(_names_of(arch))}, "
+        f"no ImageNet-1K weights are published for {arch}; there is {', '.join(names_of(arch))}, "
         "or give the path of your own file"
     )
-
-
-def entry_for(name_or_path: str | os.PathLike) -> Entry | None:
-    """The entry with this name, or the one whose downloaded file this path is; None for anything else."""
-    path = Path(os.path.expanduser(name_or_path))  # which leaves a user that does not exist alone
-    if not path.exists():
-        return catalogue().get(os.fspath(name_or_path))
-    entry = catalogue().get(path.parent.name)
-    if entry is None:
-        return None
-    from .weights_cache import place
-
-    return entry if path.absolute() == place(entry).absolute() else None
 
 
 def entry_with(sha256: str | None) -> Entry | None:
@@ -112,38 +95,8 @@ def entry_with(sha256: str | None) -> Entry | None:
     return None
 
 
-def resolve_weights(name_or_path: str | os.PathLike) -> Path:
-    """The file (or folder) that a path or a catalogue name means; a name is downloaded once, verified, kept.
-
-    An existing path wins over a name. CheckpointError for a missing path and an unknown name, DownloadError where
-    the file cannot be had.
-    """
-    text = os.fspath(name_or_path)
-    path = Path(os.path.expanduser(text))
-    if text and path.exists():
-        return path
-    entry = catalogue().get(text)
-    if entry is not None:
-        from .weights_cache import obtain
-
-        return obtain(entry)
-    raise CheckpointError(_why_not(text))
-
-
-def _why_not(text: str) -> str:
-    if re.match(r"[a-z]+://", text):
-        return f"{text}: weights are a file or a name from the catalogue; download it and give the file's path"
-    if text in VARIANTS:
-        return f"{text!r} is an architecture; its published weights are {', '.join(_names_of(text))}"
-    seems_path = any(sep in text for sep in "/\\") or text.startswith("~") or text.lower().endswith(SUFFIXES)
-    if seems_path or not text:
-        return f"{text or repr(text)}: no such file"
-    near = difflib.get_close_matches(text, catalogue(), n=3, cutoff=0.5)
-    near = near or [name for name in catalogue() if name.endswith(".in1k")]
-    return f"{text!r} is neither a file nor a name from the catalogue; close names: {', '.join(near)}"
-
-
-def _names_of(arch: str) -> list[str]:
+def names_of(arch: str) -> list[str]:
+    """The names of an architecture's published weights."""
     return [name for name, entry in catalogue().items() if entry.arch == arch]
 
 

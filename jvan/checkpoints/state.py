@@ -12,7 +12,7 @@ from .._text import in_nfc
 from ..errors import CheckpointError
 from ..variants import VANConfig
 from .architecture import infer_config, parameter_shapes, settle_config
-from .catalogue import Entry, entry_for, resolve_weights
+from .catalogue import Entry
 from .digest import sha256_of
 from .huggingface_config import apply_config, class_names
 from .metadata import Metadata
@@ -20,6 +20,7 @@ from .not_weights import shard_fault
 from .origins import Origin, read_names
 from .reader import Checkpoint, open_checkpoint
 from .rename import listed
+from .resolve import entry_for, resolve_weights
 from .training_facts import class_names_in, prepared
 from .wrappers import Peeled
 

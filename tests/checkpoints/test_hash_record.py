@@ -10,8 +10,8 @@ import os
 import pytest
 
 from jvan import inspect
-from jvan.checkpoints import catalogue as catalogue_module
 from jvan.checkpoints import hash_record, weights_cache
+from jvan.checkpoints import resolve as resolve_module
 from jvan.checkpoints.hash_record import identity_of
 from jvan.checkpoints.weights_cache import obtain, place
 from jvan.errors import DownloadError
@@ -89,7 +89,7 @@ def test_a_planted_record_does_not_switch_the_check_off(by, monkeypatch, capsys)
     mode = record().stat().st_mode, record().stat().st_uid
     put(OTHER, SHA256)  # after its ctime has changed for the last time
     assert (record().stat().st_mode, record().stat().st_uid) == mode
-    monkeypatch.setattr(catalogue_module, "catalogue", lambda: {"van_b0.test": entry()})
+    monkeypatch.setattr(resolve_module, "catalogue", lambda: {"van_b0.test": entry()})
     assert inspect.main(["van_b0.test"]) == 1
     error = capsys.readouterr().err
     assert "is not the published file" in error and hashlib.sha256(OTHER).hexdigest() in error

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvan.checkpoints.catalogue import resolve_weights
 from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
+from jvan.checkpoints.resolve import resolve_weights
 from jvan.errors import CheckpointError
 from jvan.variants import variant_config
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from jvan.checkpoints import _http, fetch, weights_cache
-from jvan.checkpoints import catalogue as catalogue_module
-from jvan.checkpoints.catalogue import resolve_weights
+from jvan.checkpoints import resolve as resolve_module
+from jvan.checkpoints.resolve import resolve_weights
 from jvan.checkpoints.weights_cache import obtain, place
 from jvan.errors import DownloadError
 from jvan.files import cache_dir, own_cache_dir
@@ -159,9 +159,9 @@ def test_a_cache_that_cannot_be_made(served, monkeypatch, tmp_path):
 
 
 def test_a_name_from_the_catalogue_is_resolved_to_its_file(served, monkeypatch):
-    monkeypatch.setattr(catalogue_module, "catalogue", lambda: {"van_b0.test": entry()})
+    monkeypatch.setattr(resolve_module, "catalogue", lambda: {"van_b0.test": entry()})
     assert resolve_weights("van_b0.test").read_bytes() == CONTENT
-    assert catalogue_module.entry_for(resolve_weights("van_b0.test")) == entry()
+    assert resolve_module.entry_for(resolve_weights("van_b0.test")) == entry()
 
 
 @pytest.mark.parametrize("lock", [None, "refused"])

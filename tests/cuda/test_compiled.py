@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jvan.ops.cuda.emulator import HERE, source_text
+from tools.cuda_emulator.emulator import KERNELS as SOURCES
+from tools.cuda_emulator.emulator import source_text
 
 WHEELS = os.environ.get("JVAN_CUDA_WHEELS")
 pytestmark = pytest.mark.skipif(not WHEELS, reason="JVAN_CUDA_WHEELS names no folder with NVIDIA's wheels of CUDA 13")
@@ -51,7 +52,7 @@ def report(request, reports):
 
 
 def test_every_kernel_is_compiled_for_each_type(report):
-    kernels = {name for header in HERE.glob("*.cuh") for name in KERNELS.findall(header.read_text(encoding="utf-8"))}
+    kernels = {name for header in SOURCES.glob("*.cuh") for name in KERNELS.findall(header.read_text(encoding="utf-8"))}
     assert kernels >= {"depthwise_kernel", "depthwise_weights_kernel", "adamw_kernel", "unite_moments_kernel"}
     for kernel in kernels:
         ours = {name.partition(f"{len(kernel)}{kernel}")[2] for name in report if f"{len(kernel)}{kernel}" in name}

@@ -14,8 +14,8 @@ import sys
 
 import pytest
 
-from jvan.benchmarking.gpu_timed import ROUNDS
 from jvan.ops.cuda.operators import OPERATORS
+from tools.gpu_check.timed import ROUNDS
 
 from .fake.build import build
 

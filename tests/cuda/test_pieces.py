@@ -55,7 +55,7 @@ def library(tmp_path_factory):
         "-shared",
         "-fPIC",
         f"-I{CUDA / 'transpose'}",
-        f"-I{CUDA.parent / 'ops' / 'cuda'}",
+        f"-I{ROOT / 'tools' / 'cuda_emulator'}",
         "host.cc",
         "-o",
         "host.so",

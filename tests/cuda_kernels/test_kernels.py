@@ -5,8 +5,8 @@ import pytest
 
 from jvan.ops.cuda import verify
 from jvan.ops.cuda.arrays import exact, stored
-from jvan.ops.cuda.emulator import TYPES
 from jvan.ops.cuda.operators import TILE
+from tools.cuda_emulator.emulator import TYPES
 
 at_all_types = pytest.mark.parametrize("types", TYPES, ids="-".join)
 

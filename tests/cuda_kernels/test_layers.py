@@ -18,6 +18,7 @@ from jvan.ops.pointwise import pointwise, pointwise_ref
 from tests import float64
 from tests.ops import test_block_operators as blocks
 from tests.ops.check import check_op
+from tools.cuda_emulator.backend import Emulated
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def device(emulator, monkeypatch):
     """The emulator as the GPU; no C++ kernel may run."""
     monkeypatch.setattr(_jit, "can_run", None)
     monkeypatch.setattr(_jit, "run_kernel", None)
-    with cuda.emulated(emulator):
+    with cuda.use_backend(Emulated(emulator)):
         yield emulator
 
 

@@ -14,8 +14,10 @@ from jvan.models.factory import build, create_model
 from jvan.models.loading import assign
 from jvan.ops import _jit
 from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda.backend import GPU, set_backend
 from jvan.variants import VANConfig
 from tests.inference.random_network import random_tensors
+from tools.cuda_emulator.backend import Emulated
 
 SMALL = {"embed_dims": (8, 16, 24, 32), "depths": (1, 1, 2, 1), "num_classes": 10}
 SCALE = {"float32": 1.0, "float16": 1024.0, "bfloat16": 1.0}  # of the loss
@@ -25,7 +27,7 @@ at_all_dtypes = pytest.mark.parametrize("dtype", SCALE)
 @pytest.fixture(scope="module")
 def emulated(emulator):
     """The emulator as the GPU; the kernels are checked once for all tests."""
-    with cuda.emulated(emulator):
+    with cuda.use_backend(Emulated(emulator)):
         yield
 
 
@@ -41,9 +43,9 @@ def on_cpu():
 
     def call(function):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cuda, "_emulator", None)
             patch.setattr(_jit, "run_kernel", RUN_KERNEL)
-            return function()
+            with set_backend(GPU()):
+                return function()
 
     return call
 

@@ -10,6 +10,7 @@ from jvan.engine.state import read_state_file, state_files
 from jvan.errors import TrainingError
 from jvan.ops.cuda import run as cuda
 from tests.engine.drawn import draw_folder
+from tools.cuda_emulator.backend import Emulated
 
 ARCH = "van_b0:embed_dims=8,8,8,8:depths=1,1,1,1:mlp_ratios=2,2,2,2"
 GIVEN = {
@@ -32,7 +33,7 @@ def run(emulator, tmp_path, monkeypatch):
         train(make_config({**GIVEN, "data": str(data), "output": str(tmp_path / name), **changes}), said.append)
         return said, read_state_file(state_files(tmp_path / name / "state")[0])
 
-    with cuda.emulated(emulator):
+    with cuda.use_backend(Emulated(emulator)):
         yield train_into
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jittor as jt
 
+from .backend import backend
 from .operators import RATES, TILE, groups_of, patch_columns, slices_of
-from .run import is_emulated, rounded, run
+from .run import rounded, run
 
 
 def depthwise(x, weight, bias, dilation=1):
@@ -127,13 +128,7 @@ class _Product(jt.Function):
 
 
 def _multiply(a, b, transpose_a, transpose_b):
-    if is_emulated():
-        a, b, dtype = a.float32(), b.float32(), a.dtype
-        a, b = (a.transpose() if transpose_a else a), (b.transpose() if transpose_b else b)
-        return rounded(jt.matmul(a, b), dtype)
-    # Not nn.matmul: of float16 maps its gradients would be float32 broadcasts, as large as rows · C · O. cuBLAS sums in
-    # float32 and rounds once (CUBLAS_COMPUTE_32F) while jt.flags.use_tensorcore is 0: see run.precision_fault.
-    return jt.compile_extern.cublas_ops.cublas_matmul(a, b, transpose_a, transpose_b)
+    return backend().multiply(a, b, transpose_a, transpose_b)
 
 
 class _Bias(jt.Function):

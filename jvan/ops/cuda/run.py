@@ -12,10 +12,9 @@ import numpy as np
 from ..._say import warn
 from .. import _jit
 from .arrays import ARRAY_TYPES, exact, stored
+from .backend import backend, set_backend
 from .operators import OPERATORS, types_of
 from .verify import CHECKS, TOLERANCE
-
-_emulator = None
 
 
 def run(name, inputs, shapes, parameter=None, **numbers):
@@ -26,10 +25,7 @@ def run(name, inputs, shapes, parameter=None, **numbers):
     operator = OPERATORS[name]
     found = {letter: str(v.dtype) for letter, v in zip(operator.inputs, inputs)}
     types = found.get("T", "float32"), parameter or found.get("W", "float32")
-    if _emulator is not None:
-        return _run_emulated(name, types, inputs, shapes, numbers)
-    dtypes = types_of(operator.outputs, *types)
-    return _jit.run_cuda_kernel(operator.header, operator.source, inputs, shapes, dtypes, numbers)
+    return backend().run(name, types, inputs, shapes, types_of(operator.outputs, *types), numbers)
 
 
 def can_run(families, x, *parameters) -> bool:
@@ -66,12 +62,12 @@ def precision_fault(dtype: str) -> str | None:
 
 
 def on_gpu() -> bool:
-    """Whether Jittor computes on a GPU, or an emulator in its place."""
-    return bool(jt.flags.use_cuda) or _emulator is not None
+    """Whether Jittor computes on a GPU, or on a backend that stands in for it."""
+    return backend().is_used()
 
 
 def _faults(families, types):
-    if _emulator is None:
+    if backend().compiles:
         compile_all(tuple(families), types)
     return (fault(family, types) for family in families)
 
@@ -140,31 +136,19 @@ def to_array(variable):
 
 
 @contextlib.contextmanager
-def emulated(emulator):
-    """Inside, an `emulator.Emulator` stands in for the GPU: `can_run` and `run` take it for one."""
-    global _emulator
-    before, _emulator = _emulator, emulator
-    fault.cache_clear()
-    try:
-        yield
-    finally:
-        _emulator = before
+def use_backend(chosen):
+    """Inside, `chosen` (an object like backend.GPU) runs the CUDA operators, and what was checked of the one before is forgotten.
+
+    For tests and tools: `use_backend(Emulated(emulator))` has the host compute what a GPU would.
+    """
+    with set_backend(chosen):
         fault.cache_clear()
-
-
-def is_emulated() -> bool:
-    return _emulator is not None
+        try:
+            yield
+        finally:
+            fault.cache_clear()
 
 
 def rounded(x, dtype):
-    """x as `dtype`, to the nearest: as a GPU's cast does it. Jittor's on the CPU cuts bfloat16 off (fp16_compute.h)."""
-    if is_emulated() and dtype == "bfloat16" and x.dtype != dtype:
-        return to_variable(stored(x.numpy(), "bfloat16"), "bfloat16")
-    return x if x.dtype == dtype else x.cast(dtype)
-
-
-def _run_emulated(name, types, inputs, shapes, numbers):
-    arrays = [to_array(v) for v in inputs]
-    outputs = _emulator.run(name, types, arrays, [tuple(shape) for shape in shapes], numbers)
-    names = {array_type: dtype for dtype, array_type in ARRAY_TYPES.items()}
-    return [to_variable(array, names[array.dtype.type]) for array in outputs]
+    """x as `dtype`, to the nearest."""
+    return x if x.dtype == dtype else backend().cast(x, dtype)

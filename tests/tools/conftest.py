@@ -1,0 +1,1 @@
+from ..emulation import emulator, out  # noqa: F401
