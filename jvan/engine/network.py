@@ -9,7 +9,7 @@ import jittor as jt
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import State, load_state
 from ..data.names import means
-from ..data.pool import slots_for
+from ..data.slots import Field, slots_for
 from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..memory_limit import check_memory
@@ -113,7 +113,8 @@ def check_step(config, network: VANConfig, processes: int) -> None:
     for i, (chans, depth, ratio) in enumerate(zip(network.embed_dims, network.depths, network.mlp_ratios)):
         side = -(-side // (2 if i else network.stem_stride))
         kept += depth * side * side * chans * (MAPS_CHECKPOINTED if config.grad_checkpointing else MAPS + ratio)
-    slots, batch = slots_for((config.batch_size // processes, 3, config.img_size, config.img_size))
+    layout = {"pictures": Field((3, config.img_size, config.img_size), "float32")}
+    slots, batch = slots_for(layout, config.batch_size // processes)
     check_memory(
         (slots if config.workers else 1) * batch + (0 if on_gpu() else FLOAT * part * kept),
         f"a step on {part} pictures of {config.img_size}×{config.img_size} pixels",
