@@ -79,8 +79,8 @@ def learning(task):
 
 
 def _learnt(data, output, dtype, dry_run):
+    from ..classification.recipes import SMALL_VAN, make_config
     from ..engine.loop import train
-    from ..engine.recipes import SMALL_VAN, make_config
 
     given = {
         "data": data, "output": str(output), "arch": SMALLEST if dry_run else SMALL_VAN, "img_size": 32, "batch_size": 4 if dry_run else 128,

@@ -66,8 +66,8 @@ def resumed(whole, half, parts) -> dict:
 def _train(output, given):
     """(losses, steps skipped, the last weights) of a run."""
     from ..checkpoints.state import load_state
+    from ..classification.recipes import make_config
     from ..engine.loop import train
-    from ..engine.recipes import make_config
 
     said = []
     train(make_config({**given, "output": str(output)}), said.append)
