@@ -29,18 +29,11 @@ recipes (top-1 in per cent):
 {recipes}
 """
 TYPES = {"str": str, "int": int, "float": float}
-LEAST = {  # what argparse refuses below
-    "epochs": 1, "max_steps": 1, "batch_size": 1, "accum_steps": 1, "img_size": 32, "log_every": 1, "checkpoint_every": 1,
-    "keep": 1, "max_pixels": 1, "workers": 0, "seed": 0, "lr": 0, "warmup_epochs": 0, "weight_decay": 0, "drop_path": 0, "mixup": 0,
-    "cutmix": 0, "smoothing": 0, "reprob": 0, "clip_grad": 0, "model_ema": 0,
-}  # fmt: skip
-BELOW = "below 1"
-MOST = {"drop_path": BELOW, "smoothing": BELOW, "model_ema": BELOW, "reprob": "at most 1"}
 
 
 def _parser() -> Parser:
-    from .engine.config import TrainConfig
-    from .engine.recipes import RECIPES
+    from .classification.recipes import RECIPES
+    from .classification.task import ClassificationConfig
 
     rows = "\n".join(
         f"  {r.name}: {'-' if r.top1 is None else r.top1} ({r.source})\n      {r.command}" for r in RECIPES
@@ -54,7 +47,7 @@ def _parser() -> Parser:
         allow_abbrev=False,  # the official script's --amp is no --amp-dtype
     )
     parser.add_argument("data", metavar="DATA", type=_not_empty, help="the pictures to learn from")
-    for option in (each for each in fields(TrainConfig) if "help" in each.metadata):
+    for option in (each for each in fields(ClassificationConfig) if "help" in each.metadata):
         parser.add_argument(*_names(option), dest=option.name, **_how(option))
     return parser
 
@@ -70,33 +63,37 @@ def _names(option) -> tuple[str, ...]:
 
 
 def _how(option) -> dict:
-    """How argparse reads a field of TrainConfig."""
+    """How argparse reads a field of a run's configuration."""
     meta = option.metadata
     if option.type == "bool":
         return {"action": "store_true", "help": meta["help"]}
     default = "" if option.default is None or "default:" in meta["help"] else f" (default: {option.default})"
     how = {"type": _reader(option), "help": f"{meta['help']}{default}".replace("%", "%%")}
-    if option.name == "model_ema":
-        how.update(nargs="?", const=Averaging, action=Averaging)
+    if meta["flag"] is not None:
+        how.update(nargs="?", const=Flag, action=Flag, flag=meta["flag"])
     return {**how, "choices": meta["choices"]} if meta["choices"] else {**how, "metavar": meta["metavar"]}
 
 
-class Averaging(argparse.Action):
-    """In timm's train.py --model-ema is a flag and --model-ema-decay the number, in any order."""
+class Flag(argparse.Action):
+    """An option that may stand without its value, such as timm's --model-ema, whose number is --model-ema-decay, in any order."""
+
+    def __init__(self, *args, flag, **options):
+        super().__init__(*args, **options)
+        self.flag = flag
 
     def __call__(self, parser, namespace, value, option_string=None):
-        if value is not Averaging:
+        if value is not Flag:
             setattr(namespace, self.dest, value)
         elif not hasattr(namespace, self.dest):
-            setattr(namespace, self.dest, 0.9998)
+            setattr(namespace, self.dest, self.flag)
 
 
 def _reader(option):
     """Text to the option's value; argparse says what is wrong with it."""
-    convert, least = TYPES[option.type.split(" ")[0]], LEAST.get(option.name)
+    convert, meta = TYPES[option.type.split(" ")[0]], option.metadata
 
     def read(text: str):
-        if option.name == "aa" and text == "none":
+        if text == meta["nothing"]:
             return None
         if not text:
             raise argparse.ArgumentTypeError("its value is empty; leave the option out, or give it one")
@@ -104,13 +101,28 @@ def _reader(option):
             value = convert(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is no {convert.__name__}") from None
-        most = MOST.get(option.name)
-        above = most is not None and (value > 1 or (value == 1 and most is BELOW))
-        if (least is not None and not least <= value < float("inf")) or above:
-            raise argparse.ArgumentTypeError(f"{text} must be at least {least}{f' and {most}' if most else ''}")
+        if not _inside(value, meta):
+            raise argparse.ArgumentTypeError(f"{text} must be {_bounds(meta)}")
         return value
 
     return read
+
+
+def _inside(value, meta) -> bool:
+    """Whether an option's value is finite and within its bounds, if it has any."""
+    if meta["at_least"] is None:
+        return True
+    return meta["at_least"] <= value < float("inf") and not (
+        (meta["at_most"] is not None and value > meta["at_most"])
+        or (meta["below"] is not None and value >= meta["below"])
+    )
+
+
+def _bounds(meta) -> str:
+    bounds = [f"at least {meta['at_least']}"]
+    bounds += [f"at most {meta['at_most']}"] if meta["at_most"] is not None else []
+    bounds += [f"below {meta['below']}"] if meta["below"] is not None else []
+    return " and ".join(bounds)
 
 
 @command
@@ -118,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train as the options say; 130 and 143 where Ctrl-C and SIGTERM ended it, its state saved."""
     parser = _parser()
     given = vars(parser.parse_args(argv))
-    from .engine.recipes import make_config
+    from .classification.recipes import make_config
     from .engine.signals import interrupts_held
 
     config = make_config(given)
@@ -130,19 +142,19 @@ def main(argv: list[str] | None = None) -> int:
         from .engine.loop import train
 
     result = train(config, _tell)
-    return _conclude(result, config.plot) if result.output.writes else 128 * bool(result.signal) + result.signal
+    return _conclude(result, config) if result.output.writes else 128 * bool(result.signal) + result.signal
 
 
-def _conclude(result, plot: bool) -> int:
+def _conclude(result, config) -> int:
     """What the process that writes says at the end; the exit status."""
-    if plot:
+    if config.plot:
         from .engine.curves import draw
 
-        _tell(f"curves: {draw(result.output.folder)}")
+        _tell(f"curves: {draw(result.output.folder, config.task.best)}")
     if result.signal:
         _tell(f"stopped after step {result.progress.step}; the same command with --resume goes on")
         return 128 + result.signal
-    best = f"best top-1 {100 * result.progress.best:.2f} %: " if result.progress.best >= 0 else ""
+    best = f"best {config.task.describe_best(result.progress.best)}: " if result.progress.best >= 0 else ""
     _tell(f"{best}{result.output.folder / 'best.safetensors'}")
     return 0
 

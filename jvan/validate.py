@@ -58,7 +58,7 @@ def _parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Print what the network reaches; 1 for data that do not fit it."""
     options = _parser().parse_args(argv)
-    from .engine.measure import measure
+    from .classification.measure import measure
 
     for path in filter(None, (options.csv, options.confusion)):
         check_writable(path)

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("tools", "weights_convert"),
     ("jvan/*.py",),  # the commands and their shell
-    ("jvan/benchmarking",),
+    ("jvan/benchmarking", "jvan/classification"),
     ("jvan/engine",),
     ("jvan/data",),
     ("jvan/inference",),
     ("jvan/models",),
     ("jvan/ops", "jvan/checkpoints"),
     (
-        "jvan/cuda", "jvan/__init__.py", "jvan/_bootstrap.py", "jvan/_boot_cache.py", "jvan/_boot_common.py", "jvan/_boot_cuda.py",
+        "jvan/cuda", "jvan/pictures", "jvan/__init__.py", "jvan/_bootstrap.py", "jvan/_boot_cache.py", "jvan/_boot_common.py", "jvan/_boot_cuda.py",
         "jvan/_boot_gate.py", "jvan/_boot_onednn.py", "jvan/_boot_python.py", "jvan/_boot_shell.py", "jvan/_path.py",
         "jvan/_arguments.py", "jvan/_say.py", "jvan/_stop.py", "jvan/_text.py", "jvan/children.py", "jvan/device.py",
         "jvan/errors.py", "jvan/files.py", "jvan/memory_limit.py", "jvan/ownership.py", "jvan/variants.py",

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from jvan.checkpoints.state import load_state
-from jvan.engine.config import TrainConfig
+from jvan.classification.task import ClassificationConfig
 from jvan.engine.state import read_state_file
 from jvan.memory_limit import Limit
 from jvan.predict import main as predict
@@ -76,7 +76,7 @@ def test_what_a_run_leaves(trained, data, capsys):
     assert {"step", "epoch", "lr", "loss"} <= rows[0].keys() and all(np.isfinite(float(row["loss"])) for row in rows)
     state = load_state(trained / "best.safetensors")
     assert state.metadata.labels == ("ant", "bee", "cat") and state.metadata.preprocessing.size == 32
-    assert TrainConfig.from_json((trained / "config.json").read_text()).batch_size == 12
+    assert ClassificationConfig.from_json((trained / "config.json").read_text()).batch_size == 12
     assert predict([str(data / "bee" / "003.png"), "--weights", str(trained / "best.safetensors"), "--json"]) == 0
     (picture,) = json.loads(capsys.readouterr().out)
     assert {p["label"] for p in picture["predictions"]} == {"ant", "bee", "cat"}
@@ -88,10 +88,14 @@ def test_a_finished_run_resumes_to_nothing(trained, data, capsys):
     assert before == ((trained / "log.csv").read_bytes(), (trained / "last.safetensors").read_bytes())
 
 
+def validated(top1):
+    return SimpleNamespace(figures={"top1": top1, "top5": 1.0, "loss": 1.0}, describe=lambda: "6 pictures")
+
+
 def test_the_last_state_and_the_best_are_kept(data, tmp_path, monkeypatch):
     """Four validations, of which the second is to be the best on every machine."""
-    results = iter(SimpleNamespace(top1=top1, top5=1.0, loss=1.0, count=6) for top1 in (0.2, 0.6, 0.4, 0.6))
-    monkeypatch.setattr("jvan.engine.loop.evaluate", lambda *_: next(results))
+    results = iter(validated(top1) for top1 in (0.2, 0.6, 0.4, 0.6))
+    monkeypatch.setattr("jvan.classification.evaluate.evaluate", lambda *_: next(results))
     assert train(data, *OPTIONS, "--epochs", "4", "--keep", "1", "--output", tmp_path) == 0
     best, last = (tmp_path / "state" / f"step-{step:09d}.safetensors" for step in (6, 12))
     assert set((tmp_path / "state").iterdir()) == {best, last}
@@ -212,12 +216,12 @@ def test_what_the_network_cannot_learn_from_is_one_line(data, tmp_path, capsys):
 
 
 def test_a_state_of_another_version_is_one_line(trained, data, tmp_path, monkeypatch, capsys):
-    from jvan.engine.config import TrainConfig
+    from jvan.classification.task import ClassificationConfig
 
     def newer(text):
         raise ValueError("unknown entries: new_option")
 
-    monkeypatch.setattr(TrainConfig, "from_json", newer)
+    monkeypatch.setattr(ClassificationConfig, "from_json", newer)
     line = refused(capsys, data, *OPTIONS, "--epochs", "2", "--output", trained, "--resume")
     assert "another version of jvan" in line and "new_option" in line
 

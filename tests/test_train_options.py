@@ -4,8 +4,9 @@ import shlex
 
 import pytest
 
-from jvan.engine.config import TrainConfig, differences
-from jvan.engine.recipes import RECIPES, make_config
+from jvan.classification.recipes import RECIPES, make_config
+from jvan.classification.task import ClassificationConfig
+from jvan.engine.config import differences
 from jvan.train import _parser, main
 
 OPTIONS = [
@@ -130,6 +131,6 @@ def test_every_recipes_command_is_one(recipe):
 
 def test_the_configuration_comes_back():
     config = make_config({"data": "d", "lr": 0.1, "aa": None})
-    assert TrainConfig.from_json(config.to_json()) == config
+    assert ClassificationConfig.from_json(config.to_json()) == config
     other = make_config({"data": "e", "lr": 0.2, "aa": None, "workers": 7, "max_steps": 3})
     assert differences(config, other) == ["lr: 0.1, not 0.2"]

@@ -20,7 +20,7 @@ from jvan.checkpoints.catalogue import catalogue
 from jvan.checkpoints.metadata import Metadata, Preprocessing
 from jvan.checkpoints.state import State, load_state
 from jvan.checkpoints.writers import save_state
-from jvan.engine.measure import match
+from jvan.classification.measure import match
 from jvan.errors import DataError
 from jvan.inference.labels import Label, imagenet_labels
 from jvan.validate import _write, main
@@ -156,7 +156,7 @@ def test_modules_beside_the_pictures_are_not_run(weights, data, tmp_path):
 
 
 def test_a_matrix_of_too_many_classes_is_refused_before_the_work(weights, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jvan.engine.measure.LARGEST_CONFUSION", 6)
+    monkeypatch.setattr("jvan.classification.measure.LARGEST_CONFUSION", 6)
     printed = run(capsys, data, "--weights", weights, "--confusion", tmp_path / "matrix.csv", status=1)
     assert "7 classes" in printed.err and "top-1" not in printed.out and not list(tmp_path.iterdir())
     assert json.loads(run(capsys, data, "--weights", weights, "--json").out)["confusion"] == []

@@ -144,6 +144,7 @@ def train_in_jvan(model, batches, run: dict) -> np.ndarray:
     """The losses of jvan's own step on the same batches; `model` has learnt afterwards."""
     from types import SimpleNamespace
 
+    from jvan.classification.task import Classification
     from jvan.engine.drop_path import DropPathPlan
     from jvan.engine.groups import parameters_of
     from jvan.engine.optimizer import AdamW
@@ -156,9 +157,9 @@ def train_in_jvan(model, batches, run: dict) -> np.ndarray:
     for step, (pictures, labels) in enumerate(batches):
         if gradients is None:
             plan = DropPathPlan(model, 0, len(labels), np.arange(len(labels)))
-            gradients = Gradients(model, parameters, plan, Processes(), 1)
+            gradients = Gradients(model, parameters, plan, Processes(), 1, Classification().loss)
         targets = np.eye(model.num_classes, dtype=np.float32)[labels]
-        outcome = gradients(SimpleNamespace(pictures=pictures, targets=targets), step, False)
+        outcome = gradients(SimpleNamespace(pictures=pictures, targets=targets), step)
         optimizer.step(outcome.gradients, run["lr"])
         losses.append(outcome.loss)
     return np.array(losses)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image
 
 from ..errors import PictureError
 from ..inference.preprocess import MAX_RESIZED_PIXELS, resized_size
+from ..pictures.geometry import Geometry
 
 ATTEMPTS = 10
 
@@ -34,28 +34,26 @@ def draw_crop(width: int, height: int, scale, ratio, rng: np.random.Generator) -
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
-def resized_crop(picture: Image.Image, box: tuple[int, int, int, int], size: int, resample: int) -> Image.Image:
-    """The part (top, left, height, width) as size × size pixels."""
-    top, left, tall, wide = box
-    if box != (0, 0, picture.height, picture.width):
-        picture = picture.crop((left, top, left + wide, top + tall))
-    return picture if picture.size == (size, size) else picture.resize((size, size), resample)
+def resized_crop(source: tuple[int, int], size: int, scale, ratio, rng: np.random.Generator) -> Geometry:
+    """A drawn part of a picture of `source`, (width, height), as size × size pixels."""
+    top, left, tall, wide = draw_crop(*source, scale, ratio, rng)
+    return Geometry.resize(source, (size, size), (left, top, left + wide, top + tall))
 
 
-def reflected_crop(
-    picture: Image.Image, size: int, padding: int, resample: int, rng: np.random.Generator
-) -> Image.Image:
-    """A random size × size part of the picture with `padding` reflected pixels around it.
+def reflected_crop(source: tuple[int, int], size: int, padding: int, rng: np.random.Generator) -> Geometry:
+    """A random size × size part of the picture with `padding` pixels around it, to be filled by `reflection`.
 
     A picture of another size is first resized so that its short side fits; PictureError where it is too thin for that.
     """
-    if min(picture.size) != size:
-        wanted = resized_size(*picture.size, size)
-        if wanted[0] * wanted[1] > MAX_RESIZED_PIXELS:
-            raise PictureError(f"{picture.width}×{picture.height} pixels are too thin; cut it first")
-        picture = picture.resize(wanted, resample)
-    top = int(rng.integers(picture.height + 2 * padding - size + 1))
-    left = int(rng.integers(picture.width + 2 * padding - size + 1))
-    sides = ((padding, padding), (padding, padding), (0, 0))
-    pixels = np.pad(np.asarray(picture), sides, mode="symmetric" if size <= padding else "reflect")
-    return Image.fromarray(pixels[top : top + size, left : left + size])
+    width, height = source if min(source) == size else resized_size(*source, size)
+    if width * height > MAX_RESIZED_PIXELS:
+        raise PictureError(f"{source[0]}×{source[1]} pixels are too thin; cut it first")
+    top = int(rng.integers(height + 2 * padding - size + 1)) - padding
+    left = int(rng.integers(width + 2 * padding - size + 1)) - padding
+    return Geometry(source, (0, 0, *source), (width, height), (left, top, left + size, top + size))
+
+
+def reflection(pixels: np.ndarray, outside: tuple[int, int, int, int]) -> np.ndarray:
+    """Rows and columns above, below, left and right of (h, w, 3), mirrored at the edge; a tiny picture repeats its edge."""
+    sides = (outside[:2], outside[2:], (0, 0))
+    return np.pad(pixels, sides, mode="symmetric" if min(pixels.shape[:2]) <= max(outside) else "reflect")

@@ -10,9 +10,10 @@ import numpy as np
 from ..errors import DataError
 from . import shares
 from .mixup import Mixup
-from .pool import Pool, forget_jittors_handler, slots_for
+from .pool import Pool, forget_jittors_handler
+from .slots import PICTURES, TARGETS, arrays_in, batch_bytes, slots_for
 from .source import Split
-from .work import Bad, Work
+from .work import Made, Work
 
 LARGEST_SHARE_CORRUPT = 0.01
 
@@ -21,7 +22,9 @@ class Batch(NamedTuple):
     """This process's share of one step's global batch."""
 
     pictures: np.ndarray  # float32 (n, C, H, W)
-    targets: np.ndarray  # int32 (n,) labels, or, with mixup, float32 (n, classes)
+    targets: (
+        object  # int32 (n,) labels; with mixup, float32 (n, classes); a transform's own array (n, …), or a list of n
+    )
     indices: np.ndarray  # int64 (n,): the samples used; -1 where the row is empty
     weights: np.ndarray  # float32 (n,): 1, or 0 where the row does not count
 
@@ -29,8 +32,10 @@ class Batch(NamedTuple):
 class Loader:
     """Iterates over the batches of a split; a context manager.
 
-    `transform(picture, rng)` gives float32 of `transform.shape`; with `mixup` it needs `pixels` and `finish`, as
-    `Augment` has. `batch_size` is that of all `ranks` processes together. `drop_last=True` is for training:
+    `split.sample(index)` gives (picture, target). `transform(picture, rng)` gives float32 of `transform.shape`; with `mixup`
+    it needs `pixels` and `finish`, as `Augment` has. A transform of targets, too, has `sample(picture, target, rng)`, which
+    gives both, and `layout`, {"pictures": Field, "targets": Field}; without "targets" there they are of any kind, and come
+    as a list, None in rows without a sample. `batch_size` is that of all `ranks` processes together. `drop_last=True` is for training:
     every batch is full, and a corrupt picture is replaced by the next good one of its class. With `drop_last=False`,
     for evaluation, each sample comes exactly once over all ranks, rows without one (and corrupt pictures) weigh 0,
     and all batches have the same shape. `workers=0` makes them in this process. A picture of more than `max_pixels`
@@ -68,7 +73,7 @@ class Loader:
     @property
     def memory(self) -> int:
         """Bytes of the batches that are made ahead and of the one that is handed out."""
-        slots, bytes_each = slots_for((self.work.rows, *self.work.transform.shape))
+        slots, bytes_each = slots_for(self.work.layout, self.work.rows)
         return (slots + 1 if self.workers else 1) * bytes_each
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -77,8 +82,9 @@ class Loader:
 
     def _here(self, epoch: int, first_step: int) -> Iterator[Batch]:
         for step in range(first_step, len(self)):
-            pictures = np.empty((self.work.rows, *self.work.transform.shape), np.float32)
-            yield self._batch(epoch, step, pictures, self.work.make(epoch, step, pictures))
+            memory = bytearray(batch_bytes(self.work.layout, self.work.rows))
+            arrays = arrays_in(memory, self.work.layout, self.work.rows)
+            yield self._batch(epoch, step, arrays, self.work.make(epoch, step, arrays))
 
     def _in_workers(self, epoch: int, first_step: int) -> Iterator[Batch]:
         if self._pool is None or self._pool.closed:
@@ -91,30 +97,29 @@ class Loader:
             while pool.free and following < len(self):
                 pool.submit(epoch, following)
                 following += 1
-            pictures, bad = pool.collect()
+            arrays, made = pool.collect()
             if following < len(self):
                 pool.submit(epoch, following)
                 following += 1
-            yield self._batch(epoch, step, pictures, bad)
+            yield self._batch(epoch, step, arrays, made)
 
-    def _batch(self, epoch: int, step: int, pictures: np.ndarray, bad: list[Bad]) -> Batch:
+    def _batch(self, epoch: int, step: int, arrays: dict[str, np.ndarray], made: Made) -> Batch:
         work = self.work
         indices = work.indices(epoch, step)
         weights = (indices >= 0).astype(np.float32)
         indices = indices.copy()
-        self.met += [(each.index, each.name, each.reason) for each in bad if each.index not in self._seen]
+        self.met += [(each.index, each.name, each.reason) for each in made.bad if each.index not in self._seen]
         if work.ranks == 1:
             self.learn(self.met)
-        for each in bad:
+        for each in made.bad:
             if each.instead < 0:
                 weights[each.row] = 0
             else:
                 indices[each.row] = each.instead
-        labels = work.split.labels[indices].astype(np.int32)
-        if work.mixup is None:
-            return Batch(pictures, labels, indices, weights)
-        targets = work.mix(epoch, step).targets(labels, work.mixup.classes, work.mixup.smoothing)
-        return Batch(pictures, targets, indices, weights)
+        targets = arrays[TARGETS] if TARGETS in arrays else [target for _, target in made.targets]
+        if work.mixup is not None:
+            targets = work.mix(epoch, step).targets(targets, work.mixup.classes, work.mixup.smoothing)
+        return Batch(arrays[PICTURES], targets, indices, weights)
 
     def learn(self, met: list) -> None:
         """Note what all processes `met`, each picture once; DataError, in all of them, where these are too many."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import threading
@@ -16,16 +15,8 @@ from .. import children
 from ..errors import DataError, TrainingError
 from . import worker as worker_module
 from .memory import SharedMemory, share
-from .work import Bad, Work
-
-MOST_MEMORY = 1 << 30  # of batches that wait
-AHEAD = 4
-
-
-def slots_for(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(how many batches of float32 of this shape are made ahead, bytes of one)."""
-    bytes_each = 4 * math.prod(shape)
-    return max(2, min(AHEAD, MOST_MEMORY // bytes_each)), bytes_each
+from .slots import arrays_in, slots_for
+from .work import Made, Work
 
 
 class Pool:
@@ -36,11 +27,10 @@ class Pool:
             raise DataError("worker processes need Linux or macOS; use --workers 0 here")
         forget_jittors_handler()
         _occupy_standard_streams()
-        shape = (work.rows, *work.transform.shape)
-        slots, bytes_each = slots_for(shape)
+        slots, bytes_each = slots_for(work.layout, work.rows)
         batches = SharedMemory(slots * bytes_each)
         data, places, dataset = share(work)
-        self.slots = np.frombuffer(batches.map, np.float32).reshape(slots, *shape)
+        self.slots = [arrays_in(batches.map, work.layout, work.rows, slot) for slot in range(slots)]
         self.free = list(range(slots))
         self._waiting: list[tuple[int, int]] = []  # (ticket, slot), in the order of submission
         self._ticket = 0
@@ -68,15 +58,16 @@ class Pool:
             self._send(number, (self._ticket, slot, epoch, step))
         return self._ticket
 
-    def collect(self) -> tuple[np.ndarray, list[Bad]]:
-        """The oldest batch, float32 (rows, C, H, W), a copy, and what could not be read; its slot is free again."""
-        slot, bad, errors = self._receive()
-        pictures = self.slots[slot].copy()
+    def collect(self) -> tuple[dict[str, np.ndarray], Made]:
+        """The oldest batch: copies of its arrays, (rows, …), and what goes with them in the order of the rows; its slot is free again."""
+        slot, made, errors = self._receive()
+        arrays = {name: array.copy() for name, array in self.slots[slot].items()}
         self.free.append(slot)
         if errors:
             kind, message = errors[0]
             raise kind(message)
-        return pictures, sorted(bad)
+        by_row = sorted(made.targets, key=lambda row_and_target: row_and_target[0])
+        return arrays, Made(sorted(made.bad), by_row)
 
     def drain(self) -> None:
         """Wait for batches that nobody wants any more."""
@@ -84,9 +75,9 @@ class Pool:
             self.free.append(self._receive()[0])
 
     def _receive(self):
-        """The oldest batch's slot, what could not be read, and errors. Whatever interrupts it ends the workers."""
+        """The oldest batch's slot, what goes with it, and errors. Whatever interrupts it ends the workers."""
         ticket, slot = self._waiting.pop(0)
-        bad: list[Bad] = []
+        made = Made([], [])
         errors = []
         try:
             for number, connection in enumerate(self._connections):
@@ -95,12 +86,13 @@ class Pool:
                 except (EOFError, OSError):
                     raise self._death(number) from None
                 assert answered == ticket, "a worker answers in order"
-                bad += found
+                made.bad.extend(found.bad)
+                made.targets.extend(found.targets)
                 errors += [error] if error else []
         except BaseException:
             self.close()
             raise
-        return slot, bad, errors
+        return slot, made, errors
 
     @property
     def closed(self) -> bool:

@@ -42,6 +42,21 @@ class Split:
         """RGB, upright; PictureError, which names it, where it cannot be read."""
         return self.store.picture(int(self.rows[index]), reading)
 
+    def sample(self, index: int, reading: Reading = WHOLE) -> tuple[Image.Image, int]:
+        """(picture, label): what a transform gets."""
+        return self.picture(index, reading), int(self.labels[index])
+
+    def stand_ins(self, index: int):
+        """The samples that may take an unreadable one's place in training: its class's, from the next one on, round."""
+        same = np.flatnonzero(self.labels == self.labels[index])
+        at = int(np.searchsorted(same, index))
+        yield from map(int, same[at + 1 :])
+        yield from map(int, same[:at])
+
+    def group(self, index: int) -> str:
+        """What `stand_ins` belong to, for messages."""
+        return f"the class {self.classes[self.labels[index]]}"
+
     def subset(self, indices) -> Split:
         """The pictures of these indices, in this order; the classes stay."""
         return dataclasses.replace(self, labels=self.labels[indices], rows=self.rows[indices])

@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 
 from ..checkpoints.metadata import Preprocessing
 from ..inference.preprocess import preprocess, short_side
+from ..pictures.geometry import Geometry
 from . import auto_augment, crops, erasing
 
 JITTERED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -76,9 +77,8 @@ class Augment:
 
     def pixels(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
         """Everything up to the mixing with another picture: uint8 (3, S, S)."""
-        picture = self._cropped(picture, rng)
-        if rng.random() < self.flip:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        geometry, resample = self.draw(picture.size, rng)
+        picture = geometry.picture(picture, resample, crops.reflection)
         if self.auto_augment:
             steps = auto_augment.parse(self.auto_augment).draw(rng)
             picture = auto_augment.apply(steps, picture, self._fill)
@@ -102,11 +102,15 @@ class Augment:
         """The mean colour: what an operation draws in from outside is then near 0."""
         return tuple(min(255, round(255 * value)) for value in self.mean)
 
-    def _cropped(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def draw(self, source: tuple[int, int], rng: np.random.Generator) -> tuple[Geometry, int]:
+        """(where the pixels of a picture of `source`, (width, height), go; the filter that resizes it)."""
         if self.crop == "resized":
-            box = crops.draw_crop(*picture.size, self.scale, self.ratio, rng)
-            return crops.resized_crop(picture, box, self.size, auto_augment.draw_filter(rng))
-        return crops.reflected_crop(picture, self.size, self.padding, auto_augment.draw_filter(rng), rng)
+            geometry = crops.resized_crop(source, self.size, self.scale, self.ratio, rng)
+            resample = auto_augment.draw_filter(rng)
+        else:
+            resample = auto_augment.draw_filter(rng)
+            geometry = crops.reflected_crop(source, self.size, self.padding, rng)
+        return dataclasses.replace(geometry, mirrored=rng.random() < self.flip), resample
 
 
 def jitter(picture: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:

@@ -12,6 +12,7 @@ from ..errors import DataError, PictureError
 from ..inference.pictures import Reading
 from . import seeds, shares
 from .mixup import Mix, Mixup
+from .slots import PICTURES, TARGETS, Field, layout_of
 from .source import Split
 
 
@@ -23,6 +24,13 @@ class Bad(NamedTuple):
     instead: int
     name: str
     reason: str
+
+
+class Made(NamedTuple):
+    """What a worker has to say of its rows: the pictures that could not be read, and (row, target) where targets have no array."""
+
+    bad: list[Bad]
+    targets: list[tuple[int, object]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,38 +74,60 @@ class Work:
             return Mix()
         return self.mixup.draw(*self.transform.shape[1:], seeds.generator(seeds.MIX, self.seed, epoch, step))
 
-    def make(self, epoch: int, step: int, out: np.ndarray, worker: int = 0, workers: int = 1) -> list[Bad]:
-        """Fill one worker's rows of `out`, float32 (rows, C, H, W); what could not be read."""
+    @property
+    def layout(self) -> dict[str, Field]:
+        """The arrays of a batch. Targets that are no array of one shape are not among them."""
+        return layout_of(self.transform)
+
+    def make(self, epoch: int, step: int, out: dict[str, np.ndarray], worker: int = 0, workers: int = 1) -> Made:
+        """Fill one worker's rows of the arrays `out`, each (rows, …)."""
         rows = shares.worker_rows(self.rows, worker, workers)
         indices = self.indices(epoch, step)[rows]
-        bad: list[Bad] = []
-        if self.mixup is None:
-            for row, index in zip(rows, indices):
-                picture = self._sample(row, index, epoch, self.transform, bad)
-                out[row] = 0 if picture is None else picture
-            return bad
-        # As in the original loader, pictures are mixed as 8-bit pixels, then normalised, then erased.
+        made = Made([], [])
+        samples = self._mixed if self.mixup else self._alone
+        for row, picture, target in samples(epoch, step, rows, indices, made.bad):
+            out[PICTURES][row] = 0 if picture is None else picture
+            if TARGETS in out:
+                out[TARGETS][row] = 0 if picture is None else target
+            else:
+                made.targets.append((int(row), target))
+        return made
+
+    def _alone(self, epoch: int, step: int, rows, indices, bad: list[Bad]):
+        sample = getattr(self.transform, "sample", None) or self._labelled
+        for row, index in zip(rows, indices):
+            yield (row, *self._sample(row, index, epoch, sample, bad))
+
+    def _labelled(self, picture, target, rng):
+        """A transform that knows pictures alone leaves the target as it is."""
+        return self.transform(picture, rng), target
+
+    def _mixed(self, epoch: int, step: int, rows, indices, bad: list[Bad]):
+        """As in the original loader, pictures are mixed as 8-bit pixels, then normalised, then erased."""
         pixels = np.zeros((len(rows), *self.transform.shape), np.uint8)
-        generators = [None] * len(rows)
+        found = []
         for at, (row, index) in enumerate(zip(rows, indices)):
-            found = self._sample(row, index, epoch, _with_generator(self.transform.pixels), bad)
-            if found is not None:
-                pixels[at], generators[at] = found
-        mixed = self.mix(epoch, step).pictures(pixels)
-        for at, row in enumerate(rows):
-            out[row] = 0 if generators[at] is None else self.transform.finish(mixed[at], generators[at])
-        return bad
+            picture, rest = self._sample(row, index, epoch, self._pixels, bad)
+            if picture is not None:
+                pixels[at] = picture
+            found.append(rest)
+        for row, mixed, rest in zip(rows, self.mix(epoch, step).pictures(pixels), found):
+            yield (row, None, None) if rest is None else (row, self.transform.finish(mixed, rest[1]), rest[0])
+
+    def _pixels(self, picture, target, rng):
+        """The first half of a transform, and what the second half needs: what follows the mixing draws from `rng`, too."""
+        return self.transform.pixels(picture, rng), (target, rng)
 
     def _sample(self, row: int, index: int, epoch: int, transform, bad: list[Bad]):
-        """One sample's picture, or, in training, that of the next good one of its class; None where there is none."""
+        """One sample, transformed, or, in training, the next good one that may stand in for it; (None, None) without any."""
         if index < 0:
-            return None
+            return None, None
         for instead in self._candidates(int(index)):
             try:
                 rng = seeds.generator(seeds.SAMPLE, self.seed, epoch, index)
                 with ExitStack() as held:
                     reading = Reading(self.max_pixels, getattr(self.transform, "short", None), held)
-                    picture = transform(self.split.picture(instead, reading), rng)
+                    found = transform(*self.split.sample(instead, reading), rng)
             except PictureError as error:
                 if instead == index:
                     name = self.split.name(instead)
@@ -105,21 +135,14 @@ class Work:
                 continue
             if instead != index:
                 bad[-1] = bad[-1]._replace(instead=int(instead))
-            return picture
+            return found
         if self.drop_last:
-            label = self.split.classes[self.split.labels[index]]
-            raise DataError(f"{bad[-1].name}: {bad[-1].reason}; and no picture of the class {label} can be read")
-        return None
+            raise DataError(
+                f"{bad[-1].name}: {bad[-1].reason}; and no picture of {self.split.group(int(index))} can be read"
+            )
+        return None, None
 
     def _candidates(self, index: int):
         yield index
         if self.drop_last:
-            same = np.flatnonzero(self.split.labels == self.split.labels[index])
-            at = int(np.searchsorted(same, index))
-            yield from map(int, same[at + 1 :])
-            yield from map(int, same[:at])
-
-
-def _with_generator(transform):
-    """`transform` that hands on its generator, too: what follows the mixing draws from it."""
-    return lambda picture, rng: (transform(picture, rng), rng)
+            yield from self.split.stand_ins(index)

@@ -10,17 +10,17 @@ import threading
 import traceback
 from multiprocessing.connection import Connection
 
-import numpy as np
-
 from ..errors import JvanError
 from ..inference.large import share_turn
 from .memory import SharedMemory, unshare
+from .slots import arrays_in
+from .work import Made
 
 START = "from jvan.data.worker import main; main()"  # what the parent has `children.start_python` run
 
 
 def main() -> None:
-    """Answer each (ticket, slot, epoch, step) with (ticket, what could not be read, an error or None)."""
+    """Answer each (ticket, slot, epoch, step) with (ticket, what was made beside the arrays, an error or None)."""
     connection = Connection(int(sys.argv[1]))
     signal.signal(
         signal.SIGTERM, signal.SIG_IGN
@@ -29,13 +29,13 @@ def main() -> None:
         data, places, sizes, descriptors, worker, workers = connection.recv()
         work = unshare(data, places, SharedMemory(sizes[0], descriptors[0]))
         share_turn(descriptors[1])
-        slots = np.frombuffer(SharedMemory(sizes[1], descriptors[1]).map, np.float32)
-        slots = slots.reshape(-1, work.rows, *work.transform.shape)
+        batches = SharedMemory(sizes[1], descriptors[1]).map
         tasks: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
         while True:
             ticket, slot, epoch, step = tasks.get()
-            connection.send((ticket, *_answer(work, epoch, step, slots[slot], worker, workers)))
+            out = arrays_in(batches, work.layout, work.rows, slot)
+            connection.send((ticket, *_answer(work, epoch, step, out, worker, workers)))
     except (EOFError, OSError):  # the parent has gone
         os._exit(0)
 
@@ -49,12 +49,12 @@ def _listen(connection: Connection, tasks: queue.SimpleQueue) -> None:
         os._exit(0)
 
 
-def _answer(work, epoch: int, step: int, out: np.ndarray, worker: int, workers: int):
+def _answer(work, epoch: int, step: int, out: dict, worker: int, workers: int):
     try:
         return work.make(epoch, step, out, worker, workers), None
     except JvanError as error:
-        return [], (type(error), error.plain)
+        return Made([], []), (type(error), error.plain)
     except MemoryError as error:
-        return [], (MemoryError, f"in a loader's worker{f': {error}' if str(error) else ''}")
+        return Made([], []), (MemoryError, f"in a loader's worker{f': {error}' if str(error) else ''}")
     except Exception:  # a fault in a transform: the parent shows where
-        return [], (RuntimeError, f"in a loader's worker:\n{traceback.format_exc()}")
+        return Made([], []), (RuntimeError, f"in a loader's worker:\n{traceback.format_exc()}")

@@ -18,28 +18,29 @@ def check_matplotlib() -> None:
         raise TrainingError("--plot needs matplotlib; install jvan[plot], or leave --plot out") from None
 
 
-def draw(folder: Path) -> Path:
-    """`curves.png` in `folder` from its log.csv and validation.csv: loss, top-1, learning rate over steps."""
+def draw(folder: Path, figure: str) -> Path:
+    """`curves.png` in `folder` from its log.csv and validation.csv: loss, a figure of validation in per cent, learning rate over steps."""
     with warnings.catch_warnings():
         # Jittor's libraries flush subnormal numbers to zero, of which NumPy warns where matplotlib asks for the smallest.
         warnings.simplefilter("ignore", UserWarning)
-        return _draw(folder)
+        return _draw(folder, figure)
 
 
-def _draw(folder: Path) -> Path:
+def _draw(folder: Path, name: str) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     log, validation = _columns(folder / "log.csv"), _columns(folder / "validation.csv")
     figure = Figure(figsize=(9, 9), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, top1, rate = figure.subplots(3, sharex=True)
+    loss, best, rate = figure.subplots(3, sharex=True)
     loss.plot(log["step"], log["loss"], linewidth=0.6, label="training")
-    loss.plot(validation["step"], validation["loss"], marker=".", label="validation")
+    if "loss" in validation:
+        loss.plot(validation["step"], validation["loss"], marker=".", label="validation")
     loss.set_ylabel("loss")
     loss.legend()
-    top1.plot(validation["step"], [100 * value for value in validation["top1"]], marker=".")
-    top1.set_ylabel("validation top-1, %")
+    best.plot(validation["step"], [100 * value for value in validation.get(name, ())], marker=".")
+    best.set_ylabel(f"validation {name}, %")
     rate.plot(log["step"], log["lr"])
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
@@ -52,4 +53,4 @@ def _draw(folder: Path) -> Path:
 def _columns(path: Path) -> dict[str, list[float]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ("step", "loss", "top1", "lr"))}
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ("step", "loss", "lr"))}

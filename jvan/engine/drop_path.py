@@ -14,11 +14,11 @@ DROP_PATH = 5  # the stream of random numbers; jvan.data.seeds has others
 
 
 class DropPathPlan:
-    """Draws every block's masks for a step; `install` makes a model's blocks ask it."""
+    """Draws the masks of a step for every module of `model` that has a `drop_path`, and makes these modules ask it."""
 
     def __init__(self, model, seed: int, batch_size: int, places: np.ndarray):
         self.seed, self.batch_size, self.places = seed, batch_size, places
-        blocks = [block for stage in range(1, 5) for block in getattr(model, f"block{stage}")]
+        blocks = [module for module in model.modules() if isinstance(getattr(module, "drop_path", None), DropPath)]
         for index, block in enumerate(blocks):
             block.drop_path = PlannedDropPath(block.drop_path.rate, self, index)
         self._count = 2 * len(blocks)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import time
 from pathlib import Path
+from types import MappingProxyType
 
 from .._say import bar
 from ..files import replaced
@@ -15,23 +16,23 @@ from .config import TrainConfig
 from .state import Progress
 
 STEPS = ("step", "epoch", "lr", "loss", "pictures_per_s", "seconds")
-EPOCHS = ("step", "epoch", "top1", "top5", "loss", "best")
 
 
 class Log:
-    """log.csv has a row a logged step, validation.csv one a validation; a continued run drops the rows after its state."""
+    """log.csv has a row a logged step, validation.csv one a validation; a continued run drops the rows after its state.
+
+    The task's parts of the loss follow log.csv's own columns as `loss_NAME`; its figures are validation.csv's columns.
+    """
 
     def __init__(self, folder: Path, progress: Progress, total: int, config: TrainConfig, writes: bool, tell):
         self.total, self.batch_size, self.every, self._tell = total, config.batch_size, config.log_every, tell
+        self._figures, self._replacement = config.task.figures, config.task.replacement
+        self._parts = {name: f"loss_{name}" for name in config.task.losses}
         self._scaled = config.dtype == "float16"
-        self._files = (
-            [
-                _Rows(folder / "log.csv", (*STEPS, "loss_scale") if self._scaled else STEPS, progress.step),
-                _Rows(folder / "validation.csv", EPOCHS, max(0, progress.validated_step)),
-            ]
-            if writes
-            else []
-        )
+        steps = (*STEPS, *self._parts.values(), *(("loss_scale",) if self._scaled else ()))
+        epochs = ("step", "epoch", *self._figures, "best")
+        self._steps = _Rows(folder / "log.csv", steps, progress.step) if writes else None
+        self._epochs = _Rows(folder / "validation.csv", epochs, max(0, progress.validated_step)) if writes else None
         self._board = _board(folder, progress.step) if writes else None
         self._bar = bar(unit="step", total=total, done=progress.step) if writes else None
         self._begun = self._last = time.monotonic()
@@ -42,11 +43,13 @@ class Log:
         return self
 
     def __exit__(self, *_) -> None:
-        for thing in (*self._files, self._board, self._bar):
+        for thing in (self._steps, self._epochs, self._board, self._bar):
             if thing is not None:
                 thing.close()
 
-    def step(self, step: int, epoch: int, lr: float, loss: float, loss_scale: float = 1.0) -> None:
+    def step(
+        self, step: int, epoch: int, lr: float, loss: float, loss_scale: float = 1.0, parts=MappingProxyType({})
+    ) -> None:
         """After the step number `step`; a row where it is due. The scale is that of the step to come."""
         self._since += 1
         if self._bar is not None:
@@ -55,11 +58,14 @@ class Log:
         if step % self.every and step != self.total:
             return
         rate, now = self._rate(), time.monotonic()
-        row = (step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}")
-        self._write(0, (*row, repr(loss_scale)) if self._scaled else row)
+        named = {column: parts[name] for name, column in self._parts.items()}
+        scale = {"loss_scale": loss_scale} if self._scaled else {}
+        if self._steps is not None:
+            exact = map(repr, (*named.values(), *scale.values()))
+            self._steps.write((step, epoch, repr(lr), repr(loss), f"{rate:.1f}", f"{now - self._begun:.1f}", *exact))
         if self._board is not None:
-            scale = {"train/loss_scale": loss_scale} if self._scaled else {}
-            self._board.add(step, {"train/loss": loss, "train/lr": lr, "train/pictures_per_s": rate, **scale})
+            values = {"loss": loss, "lr": lr, "pictures_per_s": rate, **named, **scale}
+            self._board.add(step, {f"train/{name}": value for name, value in values.items()})
         if self._bar is not None and self._bar.disable:
             left = (self.total - step) * self.batch_size / rate
             self._tell(
@@ -73,31 +79,26 @@ class Log:
             f"step {step}: its gradients overflow float16 and are left out; the loss scale is {loss_scale:.0f} now"
         )
 
-    def corrupt(self, found: list[tuple[str, str]], then: str = "another of its class takes its place") -> None:
-        """Name and count the pictures that could not be read, each once, and what is done about them."""
+    def corrupt(self, found: list[tuple[str, str]], then: str | None = None) -> None:
+        """Name and count the pictures that could not be read, each once, and what is done about them (None: training's way)."""
         for name, reason in found:
             if name not in self._named:
                 self._named.add(name)
-                self._tell(f"{name}: {reason}; {then} (unreadable so far: {len(self._named)})")
+                self._tell(f"{name}: {reason}; {then or self._replacement} (unreadable so far: {len(self._named)})")
 
     def validation(self, step: int, epoch: int, result, best: bool) -> None:
-        """After `epoch` epochs."""
-        self._write(1, (step, epoch, f"{result.top1:.6f}", f"{result.top5:.6f}", f"{result.loss:.6f}", int(best)))
+        """After `epoch` epochs; `result` is what the task's evaluation gave."""
+        figures = [result.figures[name] for name in self._figures]
+        if self._epochs is not None:
+            self._epochs.write((step, epoch, *(f"{figure:.6f}" for figure in figures), int(best)))
         if self._board is not None:
-            names = ("top1", "top5", "loss")
-            self._board.add(step, {f"validation/{name}": getattr(result, name) for name in names})
-        mark = ", the best so far" if best else ""
-        self._tell(
-            f"epoch {epoch}: top-1 {100 * result.top1:.2f} %, top-5 {100 * result.top5:.2f} % of {result.count} pictures{mark}"
-        )
+            names = (f"validation/{name}" for name in self._figures)
+            self._board.add(step, dict(zip(names, figures)))
+        self._tell(f"epoch {epoch}: {result.describe()}{', the best so far' if best else ''}")
         self._last, self._since = time.monotonic(), 0
 
     def _rate(self) -> float:
         return self._since * self.batch_size / max(time.monotonic() - self._last, 1e-9)
-
-    def _write(self, which: int, row) -> None:
-        if self._files:
-            self._files[which].write(row)
 
 
 class _Rows:
@@ -140,10 +141,6 @@ def _board(folder: Path, step: int) -> Board | None:
 
 def _span(seconds: float) -> str:
     minutes = int(seconds / 60 + 0.5)
-    return (
-        f"{minutes // 60} h {minutes % 60:02d} min"
-        if minutes >= 60
-        else f"{minutes} min"
-        if minutes
-        else f"{seconds:.0f} s"
-    )
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from signal import SIGTERM
 
 from .._say import show
-from ..data.source import open_train_and_val
 from ..device import use_device
 from ..errors import TrainingError
 from .config import TrainConfig
-from .evaluate import evaluate
+from .devices import check_device
 from .log import Log
-from .network import check_device, check_step, make_network, network_of, settle, starting_weights
 from .output import Output
 from .parallel import OTHER_FAILED, Processes
-from .pictures import data_digest, names_of, testing, training
 from .run import Run
 from .schedule import learning_rate
 from .signals import StopRequest
 from .state import Progress
+from .step import Flags
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,16 @@ def train(config: TrainConfig, tell=show) -> Result:
     processes = Processes()
     check_device(config.dtype, config.sync_bn, processes.count)
     tell = tell if processes.first else _silent
-    train_split, val_split, division = open_train_and_val(config.data, config.val, config.seed)
-    weights = starting_weights(config)
-    config = settle(config, weights, len(train_split), processes.count)
+    task = config.task
+    data = task.open_data(config)
+    weights = task.starting_weights(config)
+    config = task.settle(config, weights, len(data.train), processes.count)
     with processes.agreed():
-        check_step(config, weights.metadata.config if weights else network_of(config.arch, 1), processes.count)
-    model, origin = make_network(config, weights, train_split.classes)
-    run = Run(config, model, processes, data_digest(train_split))
+        task.check_step(config, weights, processes.count)
+    model, origin = task.make_network(config, weights, data.train)
+    run = Run(config, model, processes, task.digest(data.train))
     output = Output(config, writes=processes.first)
-    steps_per_epoch = len(train_split) // config.batch_size
+    steps_per_epoch = len(data.train) // config.batch_size
     total = min(config.epochs * steps_per_epoch, config.max_steps or float("inf"))
     with ExitStack() as stack:
         with processes.agreed():
@@ -57,14 +56,14 @@ def train(config: TrainConfig, tell=show) -> Result:
             run.go_on_from(output.found(run.data, tell))
         processes.check_same_step(run.step)
         output.save_config()
-        tell(f"data: {len(train_split)} pictures of {len(train_split.classes)} classes; {division}")
+        tell(f"data: {task.describe_data(data.train)}; {data.division}")
         tell(
             f"network: {origin}; {total} steps into {output.folder}, {run.step} of them made; the first one may compile for minutes"
         )
         for note in weights.notes if weights else ():
             tell(f"{config.weights}: {note}")
-        pictures = stack.enter_context(training(config, train_split, model.metadata, processes))
-        held_out = stack.enter_context(testing(config, val_split, model.metadata, processes))
+        pictures = stack.enter_context(task.training(config, data.train, model.metadata, processes))
+        held_out = stack.enter_context(task.testing(config, data.val, model.metadata, processes))
         log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.first, tell))
         request = stack.enter_context(StopRequest(tell))
         stack.push(run.saved_at_failure(output))
@@ -74,13 +73,13 @@ def train(config: TrainConfig, tell=show) -> Result:
             batches = pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ()
             for batch in run.batches(batches):
                 lr = learning_rate(run.step, steps_per_epoch, config)
-                outcome = run.gradients(batch, bool(request.signal), bool(pictures.met))
-                if outcome.failed:
+                outcome = run.gradients(batch, Flags(stop=bool(request.signal), unreadable=bool(pictures.met)))
+                if outcome.flags.failed:
                     run.undo()
                     raise TrainingError(OTHER_FAILED.format(processes.rank))
                 if not (outcome.finite or run.can_skip(outcome)):
                     run.undo()
-                    names = processes.gathered(names_of(train_split, batch))
+                    names = processes.gathered([data.train.name(int(index)) for index in batch.indices])
                     run.save(output)
                     raise TrainingError(
                         f"step {run.step + 1}: the loss is {outcome.loss} or its gradient not finite, on "
@@ -91,11 +90,11 @@ def train(config: TrainConfig, tell=show) -> Result:
                     run.update(outcome, lr)
                 else:
                     log.skipped(run.step + 1, run.skip())
-                log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale)
-                if outcome.news:
+                log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale, outcome.parts)
+                if outcome.flags.unreadable:
                     pictures.learn(processes.gathered(pictures.met))
                 log.corrupt(pictures.corrupt)
-                if outcome.stop:
+                if outcome.flags.stop:
                     run.save(output)
                     return Result(run.progress, request.signal or SIGTERM, output)  # perhaps another process got it
                 if run.step % config.checkpoint_every == 0 and run.step % steps_per_epoch:
@@ -103,11 +102,11 @@ def train(config: TrainConfig, tell=show) -> Result:
                 if run.step == total:
                     break
             run.save(output)
-            result = evaluate(run.averaged(), held_out, val_split.labels, processes, lambda: request.signal)
+            result = task.evaluate(run.averaged(), held_out, data.val, processes, lambda: request.signal)
             if result is None:
                 return Result(run.progress, request.signal, output)
             log.corrupt(held_out.corrupt, "it is not counted")
-            best = run.validated(result.top1, run.step // steps_per_epoch)
+            best = run.validated(result.figures[task.best], run.step // steps_per_epoch)
             log.validation(run.step, epoch + 1, result, best)
             run.save(output, best)
     return Result(run.progress, 0, output)

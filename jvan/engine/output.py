@@ -89,7 +89,7 @@ class Output:
         best = self.folder / "best.safetensors"
         if best.exists():
             raise TrainingError(f"{best}: is there already, without the state of its run; choose another --output")
-        for name, written_here in (("config.json", _is_config), ("log.csv", _is_log), ("validation.csv", _is_log)):
+        for name, written_here in (("config.json", self._is_config), ("log.csv", _is_log), ("validation.csv", _is_log)):
             path = self.folder / name
             if path.exists() and not written_here(path):
                 raise TrainingError(f"{path}: is there already and not from a run of jvan; choose another --output")
@@ -102,7 +102,7 @@ class Output:
         if saved is None:
             return None
         try:
-            wrong = differences(TrainConfig.from_json(saved.config), self.config)
+            wrong = differences(type(self.config).from_json(saved.config), self.config)
         except (ValueError, TypeError) as error:
             raise TrainingError(
                 f"{saved.path}: was written by another version of jvan ({error}); choose another --output"
@@ -141,20 +141,19 @@ class Output:
             place.write_text("\n".join(map(printable, names)) + "\n", encoding="utf-8")
         return f"{', '.join(names[:most])} and {more} more, all in {path}"
 
+    def _is_config(self, path: Path) -> bool:
+        try:
+            type(self.config).from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return False
+        return True
+
     def _sweep(self) -> None:
         """Remove what a killed run left half-written."""
         for folder in (self.folder, self.states):
             for path in folder.iterdir():
                 if LEFT.fullmatch(path.name) and path.is_file():
                     path.unlink(missing_ok=True)
-
-
-def _is_config(path: Path) -> bool:
-    try:
-        TrainConfig.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
-    return True
 
 
 def _is_log(path: Path) -> bool:

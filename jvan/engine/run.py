@@ -10,7 +10,6 @@ import numpy as np
 
 from ..data.shares import places
 from ..errors import JvanError, TrainingError
-from ..models.factory import build
 from ..models.loading import assign
 from .config import TrainConfig
 from .drop_path import DropPathPlan
@@ -21,7 +20,7 @@ from .optimizer import AdamW, clip_gradients
 from .output import Output
 from .parallel import Processes
 from .state import Progress, Saved
-from .step import Gradients, Outcome
+from .step import NO_FLAGS, Flags, Gradients, Outcome
 from .sync_bn import synchronise
 
 
@@ -42,17 +41,20 @@ class Run:
         plan = DropPathPlan(
             model, config.seed, config.batch_size, places(config.batch_size, processes.rank, processes.count)
         )
-        self._gradients = Gradients(model, parameters, plan, processes, config.accum_steps, config.dtype)
+        self._task = task = config.task
+        self._gradients = Gradients(
+            model, parameters, plan, processes, config.accum_steps, task.loss, task.losses, config.dtype
+        )
 
     @property
     def step(self) -> int:
         """Steps made."""
         return self.progress.step
 
-    def gradients(self, batch, stop: bool, news: bool = False) -> Outcome:
-        """Of this process's share of the next batch; what it wants or has to say, all processes learn with them."""
+    def gradients(self, batch, flags: Flags = NO_FLAGS) -> Outcome:
+        """Compute the gradients of this process's share of the next batch; the processes exchange `flags` with them."""
         self.model.train()
-        return self._gradients(batch, self.step, stop, self.progress.loss_scale, news)
+        return self._gradients(batch, self.step, self.progress.loss_scale, flags)
 
     def batches(self, loader):
         """The loader's; where it fails in this process, the others are told."""
@@ -60,7 +62,7 @@ class Run:
             yield from loader
         except JvanError:
             if self._gradients.processes.count > 1:
-                self._gradients.absent()
+                self._gradients.join_without_batch()
             raise
 
     def undo(self) -> None:
@@ -79,7 +81,7 @@ class Run:
         self._advance(finite=True)
 
     def can_skip(self, outcome: Outcome) -> bool:
-        """Whether these gradients have but overflowed float16, which a smaller loss scale mends; a loss that is not finite has other reasons."""
+        """Whether these gradients only overflowed float16: a smaller loss scale mends that. A loss that is not finite has another cause."""
         return (
             self._scaled and not outcome.finite and math.isfinite(outcome.loss) and self._scale_after(False).value >= 1
         )
@@ -101,17 +103,17 @@ class Run:
         scale = LossScale(self.progress.loss_scale, self.progress.good_steps)
         return scale.after(finite) if self._scaled else scale
 
-    def validated(self, top1: float, epochs: int) -> bool:
-        """Note a validation after `epochs` whole epochs; whether it is the best so far."""
-        best = top1 > self.progress.best
+    def validated(self, figure: float, epochs: int) -> bool:
+        """Note a validation after `epochs` whole epochs; whether its figure, the higher the better, is the best so far."""
+        best = figure > self.progress.best
         self.progress = replace(self.progress, validated=epochs, validated_step=self.step)
         if best:
-            self.progress = replace(self.progress, best=top1, best_step=self.step)
+            self.progress = replace(self.progress, best=figure, best_step=self.step)
         return best
 
     def averaged(self):
         """A copy of the network for evaluation, with the averaged weights where they are kept."""
-        copy = build(self.model.metadata.config, metadata=self.model.metadata)
+        copy = self._task.copy_network(self.model)
         assign(copy, self._weights())
         return copy
 

@@ -20,7 +20,7 @@ NAME = "step-{:09d}.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps made, validated epochs, the last validation's step, the best one's top-1 and step (-1: none).
+    """How far a run has come: steps made, validated epochs, the last validation's step, the best one's figure (top-1, for a classifier) and step (-1: none).
 
     Of float16 also the loss scale, the steps that went well with it, and the steps that changed nothing since they overflowed.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from jittor import nn
-
 from ..models.layers import BatchNorm
 from ..models.van import Block
 from .parallel import Processes
@@ -32,24 +30,10 @@ class SyncBlock(Block):
 
 
 def synchronise(model, processes: Processes) -> None:
-    """Replace every BatchNorm of a VAN; its parameters stay the same variables under the same names."""
-    for stage in range(1, 5):
-        patch_embed, blocks = getattr(model, f"patch_embed{stage}"), getattr(model, f"block{stage}")
-        patch_embed.norm = _synchronised(patch_embed.norm, processes)
-        blocks = [_recast(block, SyncBlock) for block in blocks]
-        for block in blocks:
-            block.norm1, block.norm2 = _synchronised(block.norm1, processes), _synchronised(block.norm2, processes)
-        setattr(model, f"block{stage}", nn.ModuleList(blocks))
-
-
-def _synchronised(norm: BatchNorm, processes: Processes) -> SyncBatchNorm:
-    norm = _recast(norm, SyncBatchNorm)
-    norm._processes = processes
-    return norm
-
-
-def _recast(module, kind):
-    """The same attributes in an object of a class that adds none."""
-    other = kind.__new__(kind)
-    vars(other).update(vars(module))
-    return other
+    """Turn every BatchNorm inside `model`, and every block, into one of the classes above; nothing else of them changes."""
+    for module in model.modules():
+        if type(module) is BatchNorm:
+            module.__class__ = SyncBatchNorm
+            module._processes = processes
+        elif type(module) is Block:
+            module.__class__ = SyncBlock

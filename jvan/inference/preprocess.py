@@ -7,6 +7,7 @@ from PIL import Image
 
 from ..checkpoints.metadata import Preprocessing
 from ..errors import PictureError
+from ..pictures.geometry import Geometry
 
 _MODES = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,25 +33,28 @@ def short_side(preprocessing: Preprocessing) -> int:
     return int(preprocessing.size / preprocessing.crop_pct)
 
 
-def crop(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The centre square of `preprocessing.size` after resizing; PictureError if it has no pixels or is too thin for that.
+def centre(source: tuple[int, int], preprocessing: Preprocessing) -> Geometry:
+    """Where the pixels of a picture of `source`, (width, height), go; PictureError if it has none or is too thin.
 
-    torchvision's Resize and CenterCrop on a PIL image. The short side is never below the crop's, since
-    crop_pct is at most 1, so nothing is padded.
+    The centre square of `preprocessing.size` after resizing: torchvision's Resize and CenterCrop on a PIL image. The short
+    side is never below the crop's, since crop_pct is at most 1, so nothing is padded.
     """
     size = preprocessing.size
-    if 0 in picture.size:
-        raise PictureError(f"{picture.width}×{picture.height} pixels are no picture")
-    width, height = resized_size(*picture.size, short_side(preprocessing))
+    if 0 in source:
+        raise PictureError(f"{source[0]}×{source[1]} pixels are no picture")
+    width, height = resized_size(*source, short_side(preprocessing))
     if width * height > MAX_RESIZED_PIXELS:
         raise PictureError(
-            f"{picture.width}×{picture.height} pixels are too thin: with its short side resized for the network's {size} "
+            f"{source[0]}×{source[1]} pixels are too thin: with its short side resized for the network's {size} "
             f"this picture would be {width}×{height}; cut it first"
         )
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), _MODES[preprocessing.interpolation])
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return picture.crop((left, top, left + size, top + size))
+    return Geometry(source, (0, 0, *source), (width, height), (left, top, left + size, top + size))
+
+
+def crop(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The picture's square that the network sees, still 8-bit pixels."""
+    return centre(picture.size, preprocessing).picture(picture, _MODES[preprocessing.interpolation])
 
 
 def preprocess(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:

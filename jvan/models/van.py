@@ -73,6 +73,21 @@ class VAN(nn.Module):
                 x = checkpoint(module, x) if self.grad_checkpointing else module(x)
             yield x
 
+    def layers(self):
+        """Yield (depth, name, module) from the stem up: 0 is the stem, n the n-th of all blocks.
+
+        A stage's LayerNorm shares the depth of the block before it, a patch embedding that of the block after it. The
+        head is no layer. Rates that fall by layer, and whatever else goes by depth, are told from this alone.
+        """
+        depth = 0
+        for i in range(1, 5):
+            patch_embed, blocks, norm = self._stage(i)
+            yield (depth + 1 if i > 1 else 0), f"patch_embed{i}", patch_embed
+            for index, block in enumerate(blocks):
+                depth += 1
+                yield depth, f"block{i}.{index}", block
+            yield depth, f"norm{i}", norm
+
     @property
     def pretrained_cfg(self) -> dict:
         """How pictures become this network's input, in timm's words; empty where no metadata is known."""

@@ -6,7 +6,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.engine.network import check_device
+from jvan.engine.devices import check_device
 from jvan.errors import JvanError, TrainingError
 from jvan.inference.on_gpu import GPUInferenceVAN
 from jvan.inference.optimize import optimize_for_inference

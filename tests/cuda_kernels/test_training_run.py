@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
+from jvan.classification.recipes import make_config
 from jvan.engine.loop import train
-from jvan.engine.recipes import make_config
 from jvan.engine.state import read_state_file, state_files
 from jvan.errors import TrainingError
 from jvan.ops.cuda import run as cuda
@@ -59,6 +59,6 @@ def scale(progress):
 
 def test_overflow_that_no_scale_mends_ends_the_run(run, monkeypatch):
     monkeypatch.setattr("jvan.engine.run.FIRST", 1.0)
-    monkeypatch.setattr("jvan.engine.step.soft_cross_entropy", lambda logits, targets: (logits * 1e9).sum())
+    monkeypatch.setattr("jvan.classification.loss.soft_cross_entropy", lambda logits, targets: (logits * 1e9).sum())
     with pytest.raises(TrainingError, match=r"step 1: .* gradient not finite"):
         run("lost")

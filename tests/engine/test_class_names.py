@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from jvan.checkpoints.metadata import Metadata
+from jvan.classification.measure import match
+from jvan.classification.network import _check_names
+from jvan.classification.pictures import data_digest
 from jvan.data.source import open_split
-from jvan.engine.measure import match
-from jvan.engine.network import _check_names
-from jvan.engine.pictures import data_digest
 from jvan.errors import DataError, TrainingError
 from jvan.inference.labels import Label
 from jvan.variants import VANConfig

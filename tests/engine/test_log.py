@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from jvan.engine.config import TrainConfig
+from jvan.classification.task import ClassificationConfig
 from jvan.engine.log import Log, _Rows
 from jvan.engine.state import Progress
 
 
 def write(folder, first: int, last: int, add: float) -> None:
     """Steps `first` to `last`, each with its number and `add` as the loss."""
-    config = TrainConfig(data="x", log_every=1, batch_size=4)
+    config = ClassificationConfig(data="x", log_every=1, batch_size=4)
     with Log(folder, Progress(step=first - 1), 9, config, True, lambda line: None) as log:
         for step in range(first, last + 1):
             log.step(step, 1, 1e-3, step + add)
@@ -62,10 +62,12 @@ def test_tensorboards_events(tmp_path):
 
 def test_tensorboard_has_the_tables_figures(tmp_path):
     protocol = pytest.importorskip("tensorboardX.proto.event_pb2")
-    config = TrainConfig(data="x", log_every=1, batch_size=4, dtype="float16")
+    config = ClassificationConfig(data="x", log_every=1, batch_size=4, dtype="float16")
     with Log(tmp_path, Progress(), 9, config, True, lambda line: None) as log:
         log.step(1, 1, 0.25, 1.5, 1024.0)
-        log.validation(1, 1, SimpleNamespace(top1=0.5, top5=0.75, loss=2.5, count=8), True)
+        log.validation(
+            1, 1, SimpleNamespace(figures={"top1": 0.5, "top5": 0.75, "loss": 2.5}, describe=lambda: ""), True
+        )
     (path,) = (tmp_path / "tensorboard").iterdir()
     events = map(protocol.Event.FromString, records(path.read_bytes()))
     found = {value.tag: value.simple_value for event in events for value in event.summary.value}

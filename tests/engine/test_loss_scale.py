@@ -6,19 +6,19 @@ import jittor as jt
 import numpy as np
 import pytest
 
+from jvan.classification.task import Classification, ClassificationConfig
 from jvan.engine import loss_scale
-from jvan.engine.config import TrainConfig
 from jvan.engine.drop_path import DropPathPlan
 from jvan.engine.groups import parameters_of
 from jvan.engine.loss_scale import LossScale
 from jvan.engine.parallel import Processes
 from jvan.engine.run import Run
 from jvan.engine.state import Progress, Saved
-from jvan.engine.step import Gradients, Outcome
+from jvan.engine.step import Flags, Gradients, Outcome
 
 from .test_step import batch, network
 
-CONFIG = TrainConfig(data="x", arch="van_b0", batch_size=8, dtype="float16", model_ema=0.9, lr=1e-3)
+CONFIG = ClassificationConfig(data="x", arch="van_b0", batch_size=8, dtype="float16", model_ema=0.9, lr=1e-3)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def tensors(run):
 
 def step(run, lost=False):
     """One turn of the loop's body."""
-    outcome = run.gradients(batch(), False)
+    outcome = run.gradients(batch())
     if lost:
         outcome = overflow(outcome)
         assert run.can_skip(outcome)
@@ -96,7 +96,7 @@ def test_goes_on_bit_for_bit(run, monkeypatch, tmp_path):
 
 
 def test_a_scale_below_one_a_loss_that_is_not_finite_and_other_precisions_end_the_run(run):
-    lost = Outcome(1.5, [], jt.array([np.inf]), False, False)
+    lost = Outcome(1.5, {}, [], jt.array([np.inf]), False, Flags())
     for scale, helps in ((4.0, True), (2.0, True), (1.0, False)):
         run.progress = replace(run.progress, loss_scale=scale)
         assert run.can_skip(lost) is helps
@@ -129,8 +129,8 @@ class TwoProcesses(Processes):
 def test_all_processes_skip_alike(other, finite):
     model = network()
     plan = DropPathPlan(model, 0, 8, np.arange(8))
-    gradients = Gradients(model, parameters_of(model), plan, TwoProcesses(other), 1)
-    assert gradients(batch(), 0, False, 8.0).finite is finite
+    gradients = Gradients(model, parameters_of(model), plan, TwoProcesses(other), 1, Classification().loss)
+    assert gradients(batch(), 0, 8.0).finite is finite
 
 
 def test_scaled_gradients_are_those_of_the_loss():
@@ -139,7 +139,8 @@ def test_scaled_gradients_are_those_of_the_loss():
     for scale in (1.0, 2.0**10):
         model = network()
         plan = DropPathPlan(model, 0, 8, np.arange(8))
-        outcome = Gradients(model, parameters_of(model), plan, Processes(), 2)(batch(), 0, False, scale)
+        gradients = Gradients(model, parameters_of(model), plan, Processes(), 2, Classification().loss)
+        outcome = gradients(batch(), 0, scale)
         found.append([outcome.loss, *(g.numpy() for g in outcome.gradients)])
     for plain, scaled in zip(*found):
         np.testing.assert_array_equal(plain, scaled)

@@ -1,12 +1,18 @@
 """AdamW against torch's recorded numbers and a float64 AdamW of numpy; its state; clipping; which parameters decay."""
 
+from dataclasses import replace
+
 import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.engine.groups import LAYERS, Parameter, layer_of, parameters_of
+from jvan.engine.drop_path import DropPathPlan, PlannedDropPath
+from jvan.engine.groups import LAYERS, Parameter, layers_of, parameters_of
 from jvan.engine.optimizer import AdamW, clip_gradients, squared_norm
+from jvan.engine.parallel import Processes
+from jvan.engine.sync_bn import SyncBatchNorm, SyncBlock, synchronise
 from jvan.models.factory import build
+from jvan.models.layers import BatchNorm
 from jvan.variants import VANConfig, variant_config
 from weights_convert.record_training import GOLDEN, adamw_case
 
@@ -94,9 +100,39 @@ def test_layers_rise_from_stem_to_head(arch):
     for stage, depth in enumerate(depths, 1):
         names += [f"patch_embed{stage}.norm.bias"] * (stage > 1)
         names += [f"block{stage}.{i}.attn.proj_1.weight" for i in range(depth)] + [f"norm{stage}.weight"]
-    layers = [layer_of(name, depths) for name in [*names, "head.weight"]]
-    assert layers == sorted(layers) and layers[0] == 0 and layers[-1] == LAYERS + 1
-    assert max(layers[:-1]) == LAYERS and set(layers) >= set(range(2, LAYERS + 2))
+    found = layers_of(build(VANConfig(embed_dims=(8, 8, 8, 8), depths=depths, num_classes=3)))
+    layers = [found[name] for name in names]
+    assert layers == sorted(layers) and layers[0] == 0 and layers[-1] == LAYERS
+    assert set(layers) >= set(range(2, LAYERS + 1)) and "head.weight" not in found
+
+
+class Segmentor(jt.nn.Module):
+    """A backbone under a name of its own, and a head."""
+
+    def __init__(self):
+        self.backbone = build(replace(TINY, num_classes=0), drop_path_rate=0.5, out_indices=(0, 1, 2, 3))
+        self.decode_head = jt.nn.Linear(8, 3)
+
+
+def test_a_backbone_inside_another_network_keeps_its_layers():
+    plain = {p.name: p.scale for p in parameters_of(build(replace(TINY, num_classes=0)), layer_decay=0.5)}
+    inside = {p.name: p.scale for p in parameters_of(Segmentor(), layer_decay=0.5)}
+    head = {name: inside.pop(name) for name in ("decode_head.weight", "decode_head.bias")}
+    assert set(head.values()) == {1.0}
+    assert inside == {f"backbone.{name}": scale for name, scale in plain.items()}
+
+
+def test_drop_path_and_norms_of_a_backbone_inside_another_network():
+    model = Segmentor()
+    blocks = [block for i in range(1, 5) for block in getattr(model.backbone, f"block{i}")]
+    rates = [block.drop_path.rate for block in blocks]
+    DropPathPlan(model, 0, 4, np.arange(4))
+    assert all(type(block.drop_path) is PlannedDropPath for block in blocks)
+    assert [block.drop_path.rate for block in blocks] == rates and rates[-1] == 0.5
+    synchronise(model, Processes())
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    assert len(norms) == 4 + 2 * len(blocks) and all(type(norm) is SyncBatchNorm for norm in norms)
+    assert all(type(block) is SyncBlock for i in range(1, 5) for block in getattr(model.backbone, f"block{i}"))
 
 
 def test_layer_decay_multiplies_the_rate_once_a_layer():

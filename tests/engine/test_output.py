@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from jvan._stop import Stopped
+from jvan.classification.task import ClassificationConfig
 from jvan.engine.board import Board
-from jvan.engine.config import TrainConfig
 from jvan.engine.curves import draw
 from jvan.engine.log import Log
 from jvan.engine.output import FILES, LOCK, Output
@@ -19,7 +19,7 @@ from ..checkpoints.tiny_states import tiny_state
 
 
 def output(folder, data="elsewhere"):
-    return Output(TrainConfig(data=str(data), output=str(folder)))
+    return Output(ClassificationConfig(data=str(data), output=str(folder)))
 
 
 def test_only_its_own_leftovers_are_removed(tmp_path):
@@ -113,12 +113,12 @@ def write_everything(run: Output) -> None:
     run.save_weights("last", weights.tensors, weights.metadata)
     run.save_state(weights.tensors, Progress(step=1), "data")
     run.listed([str(number) for number in range(20)])
-    draw(run.folder)
+    draw(run.folder, "top1")
 
 
 def test_links_that_appear_while_it_runs_are_not_followed(prepared, somebodys):
     pytest.importorskip("matplotlib")
-    run = Output(TrainConfig(data="elsewhere", output=str(prepared), log_every=1, batch_size=4))
+    run = Output(ClassificationConfig(data="elsewhere", output=str(prepared), log_every=1, batch_size=4))
     with run.claimed():
         for name in (*FILES, STATE):
             (prepared / name).symlink_to(somebodys)
@@ -138,7 +138,7 @@ def test_a_table_that_becomes_a_link_ends_the_run(prepared, somebodys, monkeypat
 
     monkeypatch.setattr(os, "replace", then_a_link)
     with pytest.raises(OSError, match="is a link"):
-        Log(prepared, Progress(), 9, TrainConfig(data="x"), True, lambda line: None)
+        Log(prepared, Progress(), 9, ClassificationConfig(data="x"), True, lambda line: None)
     assert somebodys.read_bytes() == SOMEBODYS
 
 
@@ -159,12 +159,12 @@ def test_folders_may_be_links(tmp_path):
     folder = tmp_path / "runs" / "first"
     folder.mkdir()
     (folder / "state").symlink_to(tmp_path / "states")
-    run = Output(TrainConfig(data="elsewhere", output=str(folder), log_every=1, batch_size=4))
+    run = Output(ClassificationConfig(data="elsewhere", output=str(folder), log_every=1, batch_size=4))
     with run.claimed():
         write_everything(run)
     assert {LOCK, "state", *FILES} <= set(os.listdir(tmp_path / "scratch" / "first"))
     assert os.listdir(tmp_path / "states") == [os.path.basename(STATE)]
-    again = Output(TrainConfig(data="elsewhere", output=str(folder), resume=True))
+    again = Output(ClassificationConfig(data="elsewhere", output=str(folder), resume=True))
     with again.claimed():
         assert newest_state(again.states, print).progress.step == 1
 

@@ -6,13 +6,14 @@ import jittor as jt
 import numpy as np
 import pytest
 
+from jvan.classification.loss import soft_cross_entropy
+from jvan.classification.task import Classification
 from jvan.engine.drop_path import DropPathPlan
 from jvan.engine.ema import Ema
 from jvan.engine.groups import parameters_of
-from jvan.engine.loss import soft_cross_entropy
 from jvan.engine.optimizer import squared_norm
 from jvan.engine.parallel import Processes
-from jvan.engine.step import Gradients, all_finite
+from jvan.engine.step import Flags, Gradients, all_finite
 from jvan.models.factory import build
 from jvan.models.loading import assign
 from jvan.variants import VANConfig
@@ -36,7 +37,7 @@ def batch(size=8):
 
 def gradients(model, parts=1, seed=0, size=8):
     plan = DropPathPlan(model, seed, size, np.arange(size))
-    return Gradients(model, parameters_of(model), plan, Processes(), parts)
+    return Gradients(model, parameters_of(model), plan, Processes(), parts, Classification().loss)
 
 
 def test_soft_cross_entropy_in_float64():
@@ -66,7 +67,7 @@ def test_parts_add_up_to_the_whole_batch():
     model.eval()  # the statistics of a batch are those of its parts only without BatchNorm's training mode
     for parameter in parameters_of_eval(model):
         parameter.start_grad()
-    whole, parted = gradients(model)(batch(), 0, False), gradients(model, parts=4)(batch(), 0, False)
+    whole, parted = gradients(model)(batch(), 0), gradients(model, parts=4)(batch(), 0)
     assert parted.loss == pytest.approx(whole.loss, rel=1e-6)
     for one, two in zip(whole.gradients, parted.gradients):
         one, two = one.numpy(), two.numpy()
@@ -75,12 +76,12 @@ def test_parts_add_up_to_the_whole_batch():
 
 def test_blocks_computed_again_have_the_same_masks():
     """Gradient checkpointing, with drop path, in a batch of two parts: nothing changes but the memory."""
-    plain, again = (gradients(model, parts=2, seed=5)(batch(), 3, False) for model in networks_to_compare())
+    plain, again = (gradients(model, parts=2, seed=5)(batch(), 3) for model in networks_to_compare())
     assert again.loss == plain.loss
     for one, two in zip(plain.gradients, again.gradients):
         one, two = one.numpy(), two.numpy()
         assert np.abs(one - two).max() <= 1e-5 * np.abs(one).max() + 1e-8
-    other = gradients(network(0.6), parts=2, seed=6)(batch(), 3, False)
+    other = gradients(network(0.6), parts=2, seed=6)(batch(), 3)
     assert other.loss != plain.loss, "the masks drop something"
 
 
@@ -98,13 +99,13 @@ def test_a_picture_that_is_not_finite_changes_nothing():
     model = network()
     step = gradients(model)
     before = {name: value.numpy().copy() for name, value in model.state_dict().items()}
-    assert step(batch(), 0, False).finite
+    assert step(batch(), 0).finite
     step.undo()
     bad = batch()
     bad.pictures = bad.pictures.copy()
     bad.pictures[3, 1, 5, 5] = np.nan
-    outcome = step(bad, 1, True)
-    assert not outcome.finite and outcome.stop
+    outcome = step(bad, 1, flags=Flags(stop=True))
+    assert not outcome.finite and outcome.flags == Flags(stop=True)
     step.undo()
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name], err_msg=name)

@@ -80,8 +80,8 @@ def learning(task):
 
 
 def _learnt(data, output, dtype, dry_run):
+    from jvan.classification.recipes import SMALL_VAN, make_config
     from jvan.engine.loop import train
-    from jvan.engine.recipes import SMALL_VAN, make_config
 
     given = {
         "data": data, "output": str(output), "arch": SMALLEST if dry_run else SMALL_VAN, "img_size": 32, "batch_size": 4 if dry_run else 128,

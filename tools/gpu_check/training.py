@@ -67,8 +67,8 @@ def resumed(whole, half, parts) -> dict:
 def _train(output, given):
     """(losses, steps skipped, the last weights) of a run."""
     from jvan.checkpoints.state import load_state
+    from jvan.classification.recipes import make_config
     from jvan.engine.loop import train
-    from jvan.engine.recipes import make_config
 
     said = []
     train(make_config({**given, "output": str(output)}), said.append)

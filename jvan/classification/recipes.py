@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from .config import TrainConfig
+from .task import ClassificationConfig
 
 # What --weights sets for fine-tuning: a new head must learn fast on few pictures while the layers below change little.
 FINE_TUNE = {
@@ -18,7 +18,7 @@ FINE_TUNE = {
 class Recipe:
     """A task: its command, the top-1 in per cent that it is known to reach (None: not measured), and who says so.
 
-    `sets` are entries of TrainConfig that the command comes to, for those that the defaults or weights decide.
+    `sets` are entries of ClassificationConfig that the command comes to, for those that the defaults or weights decide.
     """
 
     name: str
@@ -94,13 +94,13 @@ RECIPES = (
 )  # fmt: skip
 
 
-def make_config(given: dict) -> TrainConfig:
+def make_config(given: dict) -> ClassificationConfig:
     """The configuration of `jvan train` with the options `given` by name; the rest is as the task wants it.
 
     With weights it is fine-tuning. A given learning rate is that of all layers, a given number of epochs has no
     cool-down, and warm-up takes at most a tenth of them unless it is given.
     """
-    config = TrainConfig(**{**(FINE_TUNE if given.get("weights") else {}), **given})
+    config = ClassificationConfig(**{**(FINE_TUNE if given.get("weights") else {}), **given})
     if "epochs" in given:
         config = replace(config, cooldown_epochs=0)
     if "lr" in given:

@@ -11,10 +11,10 @@ from ..data.loader import Loader
 from ..data.mixup import Mixup
 from ..data.names import class_name_of_0_1
 from ..data.transforms import Augment, Evaluate
-from .config import SMALL, TrainConfig
+from .sizes import SMALL
 
 
-def training(config: TrainConfig, split, metadata, processes) -> Loader:
+def training(config, split, metadata, processes) -> Loader:
     """Augmented, mixed, in an order of their own in every epoch; whole batches only.
 
     Small pictures are shifted and keep their colours (He et al. 2016, section 4.2), others are cut and jittered.
@@ -48,8 +48,3 @@ def data_digest(split) -> str:
         name = PurePath(split.name(index).removeprefix(f"{split.title}:")).name
         total.update(class_name_of_0_1(name).encode() + b"\n")
     return total.hexdigest()
-
-
-def names_of(split, batch) -> list[str]:
-    """The pictures of a batch."""
-    return [split.name(int(index)) for index in batch.indices]

@@ -39,6 +39,13 @@ class Evaluation:
         """The mean cross-entropy."""
         return self.loss_sum / max(self.count, 1)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        return {"top1": self.top1, "top5": self.top5, "loss": self.loss}
+
+    def describe(self) -> str:
+        return f"top-1 {100 * self.top1:.2f} %, top-5 {100 * self.top5:.2f} % of {self.count} pictures"
+
 
 def evaluate(
     model, loader, labels: np.ndarray, processes, stop=bool, progress=iter, confusion: bool = False
@@ -52,7 +59,7 @@ def evaluate(
     network = optimize_for_inference(model) if isinstance(model, VAN) else model
     network.eval()
     classes = model.num_classes
-    counts = np.zeros((3, classes), np.int64)
+    pictures, right, in_top5 = np.zeros((3, classes), np.int64)
     matrix = np.zeros((classes, classes), np.int32) if confusion else None
     loss_sum = 0.0
     for batch in progress(loader.epoch(0)):
@@ -63,15 +70,17 @@ def evaluate(
         logits = _logits(network, batch.pictures)[counted]
         order = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         hits = order == truth[:, None]
-        for row, which in zip(counts, (slice(None), hits[:, 0], hits.any(1))):
-            np.add.at(row, truth[which], 1)
+        pictures += np.bincount(truth, minlength=classes)
+        right += np.bincount(truth[hits[:, 0]], minlength=classes)
+        in_top5 += np.bincount(truth[hits.any(1)], minlength=classes)
         if confusion:
             np.add.at(matrix, (truth, order[:, 0]), 1)
         loss_sum += _cross_entropy(logits, truth)
     loader.learn(processes.gathered(loader.met))
     matrix = processes.sum(matrix) if confusion else None
     total = float(processes.sum(np.array([loss_sum], np.float64))[0])
-    return Evaluation(*processes.sum(counts), total, matrix)
+    pictures, right, in_top5 = processes.sum(np.stack([pictures, right, in_top5]))
+    return Evaluation(pictures=pictures, right=right, in_top5=in_top5, loss_sum=total, confusion=matrix)
 
 
 def _logits(network, pictures: np.ndarray) -> np.ndarray:

@@ -9,16 +9,16 @@ import jittor as jt
 from ..checkpoints.metadata import Metadata, Preprocessing
 from ..checkpoints.state import State, load_state
 from ..data.names import means
-from ..data.pool import slots_for
+from ..data.slots import Field, slots_for
+from ..engine.state import digest
 from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..memory_limit import check_memory
 from ..models.factory import build
 from ..models.loading import assign
-from ..ops.cuda.run import on_gpu, precision_fault
+from ..ops.cuda.run import on_gpu
 from ..variants import VARIANTS, VANConfig, parse_arch
-from .config import SMALL
-from .state import digest
+from .sizes import SMALL
 
 DROP_PATH = {
     "van_b3": 0.2,
@@ -28,19 +28,6 @@ DROP_PATH = {
 }  # official train.sh; B5 and B6: the 22K fine-tuning
 FLOAT = 4  # bytes
 MAPS, MAPS_CHECKPOINTED = 8, 3  # of a stage's size, kept of each block for the gradients
-
-
-def check_device(dtype: str, sync_bn: bool, processes: int) -> None:
-    """TrainingError for what the device that Jittor is set to cannot do, and for a precision that is not built for it, or errs."""
-    if sync_bn and processes > 1 and on_gpu():
-        raise TrainingError("--sync-bn is for processes on CPUs: on GPUs it would need NCCL; leave it out")
-    if dtype == "float32":
-        return
-    if not on_gpu():
-        raise TrainingError(f"--dtype {dtype} needs a GPU: training in it is not built for the CPU; leave it out")
-    reason = precision_fault(dtype)
-    if reason:
-        raise TrainingError(f"--dtype {dtype}: {reason}, or leave --dtype out")
 
 
 def network_of(arch: str, num_classes: int) -> VANConfig:
@@ -113,7 +100,8 @@ def check_step(config, network: VANConfig, processes: int) -> None:
     for i, (chans, depth, ratio) in enumerate(zip(network.embed_dims, network.depths, network.mlp_ratios)):
         side = -(-side // (2 if i else network.stem_stride))
         kept += depth * side * side * chans * (MAPS_CHECKPOINTED if config.grad_checkpointing else MAPS + ratio)
-    slots, batch = slots_for((config.batch_size // processes, 3, config.img_size, config.img_size))
+    layout = {"pictures": Field((3, config.img_size, config.img_size), "float32")}
+    slots, batch = slots_for(layout, config.batch_size // processes)
     check_memory(
         (slots if config.workers else 1) * batch + (0 if on_gpu() else FLOAT * part * kept),
         f"a step on {part} pictures of {config.img_size}×{config.img_size} pixels",

@@ -14,11 +14,11 @@ from ..data.loader import Loader
 from ..data.names import as_replaced
 from ..data.source import open_split
 from ..data.transforms import Evaluate
+from ..engine.parallel import Processes
 from ..errors import DataError
 from ..inference.labels import Label
 from ..inference.predictor import Predictor
 from .evaluate import Evaluation, evaluate
-from .parallel import Processes
 
 LARGEST_CONFUSION = 5000  # classes; the matrix then takes 100 MB
 

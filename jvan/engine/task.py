@@ -1,0 +1,82 @@
+"""What the engine and the commands ask of a task: its data, network, loss, evaluation, prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+
+class Data(NamedTuple):
+    """What a run learns from: two splits, and a sentence that says where validation comes from."""
+
+    train: object
+    val: object
+    division: str
+
+
+class Task(ABC):
+    """Classification, segmentation, detection: one subclass each. A task imports no Jittor before a method needs it."""
+
+    name: str
+    figures: tuple[str, ...]  # what an evaluation measures: the columns of validation.csv
+    best: str  # the one of them by which a network is the better, the higher it is
+    losses: tuple[str, ...] = ()  # the named parts of the loss: further columns of log.csv
+    replacement: str = "another picture takes its place"  # of an unreadable picture, in training
+
+    @abstractmethod
+    def open_data(self, config) -> Data:
+        """The pictures and targets of `config.data` and `config.val`; DataError where there is nothing to train on."""
+
+    def describe_data(self, split) -> str:
+        """What there is to learn from. Programs read this line."""
+        return f"{len(split)} pictures of {len(split.classes)} classes"
+
+    @abstractmethod
+    def digest(self, split) -> str:
+        """Of the pictures' names and targets, in order, wherever the data lie: a run goes on with the same ones alone."""
+
+    @abstractmethod
+    def starting_weights(self, config):
+        """What `config.weights` names, a State that was checked against `config.arch`; None without weights."""
+
+    @abstractmethod
+    def settle(self, config, weights, pictures: int, processes: int):
+        """The configuration with all that `weights` (a State or None) and data decide filled in; TrainingError for what cannot be."""
+
+    @abstractmethod
+    def check_step(self, config, weights, processes: int) -> None:
+        """MemoryLimitError where a step takes more memory than this process may have."""
+
+    @abstractmethod
+    def make_network(self, config, weights, train):
+        """(the network in training mode, with metadata; what is to be said of it)."""
+
+    @abstractmethod
+    def copy_network(self, model):
+        """A network as `make_network` built `model`, whose weights are then replaced."""
+
+    @abstractmethod
+    def training(self, config, split, metadata, processes):
+        """A Loader of whole batches, augmented, in an order of their own in every epoch."""
+
+    @abstractmethod
+    def testing(self, config, split, metadata, processes):
+        """A Loader of the pictures as the network is to see them, in order, each once."""
+
+    @abstractmethod
+    def loss(self, model, pictures, targets):
+        """(the mean loss of a part of a batch, a scalar; {name: scalar} of its parts, as `losses` lists them).
+
+        pictures: jt.Var (n, C, H, W); targets: the part's rows of `Batch.targets`.
+        """
+
+    @abstractmethod
+    def evaluate(self, model, loader, split, processes, stop):
+        """What `model` makes of the pictures: an object with `figures`, {name: number}, and `describe()`, a line.
+
+        None where `stop()` became true. Only a process alone asks it: several would wait for each other.
+        """
+
+    @abstractmethod
+    def describe_best(self, value: float) -> str:
+        """The figure `best` in words, such as "top-1 92.11 %"."""

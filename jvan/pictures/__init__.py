@@ -1,0 +1,1 @@
+"""Reading pictures, finding them, and where their pixels go."""
