@@ -5,7 +5,11 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "jvan" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
-CUDA = ["cuda/shim/*", "cuda/shim/cub/*", "cuda/transpose/*"]  # headers, a script and a kernel, used as files
+CUDA = [
+    "boot/toolkit/shim/*",
+    "boot/toolkit/shim/cub/*",
+    "boot/toolkit/transpose/*",
+]  # headers, a script and a kernel, used as files
 # a compiler and libraries that fit each other, for machines with a driver for CUDA 13 and no toolkit; torch 2.11 brings
 # the same libraries. There are no such wheels for CUDA 12, whose nvcc is in the toolkit alone.
 CUDA13 = [

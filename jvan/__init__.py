@@ -10,7 +10,7 @@ from . import _path  # noqa: F401  # before every other import
 
 import importlib
 
-from . import _bootstrap
+from .boot import moved, prepare
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,8 @@ _HOME = {
 }
 __all__ = list(_HOME)
 
-_bootstrap.prepare()
+prepare.prepare()
+moved.install()
 
 
 def __getattr__(name: str):

@@ -46,9 +46,9 @@ def show_ascii(text: str, at_once: bool = False) -> None:
     _write(sys.stdout, text, at_once)
 
 
-def warn(message: str, stacklevel: int = 1) -> None:
+def warn(message: str, stacklevel: int = 1, kind: type[Warning] = UserWarning) -> None:
     """`warnings.warn`, whose `stacklevel` 1 is the caller."""
-    warnings.warn(printable(message), stacklevel=stacklevel + 1)
+    warnings.warn(printable(message), kind, stacklevel=stacklevel + 1)
 
 
 @contextmanager

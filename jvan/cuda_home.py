@@ -56,7 +56,7 @@ def _arch(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Print the variables; 1 where no CUDA here can be given to Jittor."""
     options = _parser().parse_args(argv)
-    from .cuda import assemble, driver, parts
+    from .boot.toolkit import assemble, driver, parts
 
     archs = sorted(set(options.arch or [gpu.arch for gpu in driver.gpus()]))
     toolkit = _toolkit(options.nvcc, driver.version(), archs)
@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _toolkit(nvcc: str | None, takes: tuple[int, int] | None, archs: list[int]):
-    from ._boot_cuda import best
-    from .cuda import find
+    from .boot.cuda import best
+    from .boot.toolkit import find
     from .errors import JvanError
 
     chosen = [find.ask(os.path.abspath(nvcc))] if nvcc and os.access(nvcc, os.X_OK) else []
@@ -92,8 +92,8 @@ def _toolkit(nvcc: str | None, takes: tuple[int, int] | None, archs: list[int]):
 
 
 def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
-    from ._boot_cuda import home_for
-    from .cuda import assemble
+    from .boot.cuda import home_for
+    from .boot.toolkit import assemble
     from .errors import JvanError
 
     if folder is None:
@@ -109,7 +109,7 @@ def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
 
 def _other_variables() -> dict[str, str]:
     """What jvan set for Jittor besides CUDA, so that the lines are enough by themselves."""
-    from ._boot_common import chosen
+    from .boot.settings import chosen
 
     return {name: value for name, value in chosen().items() if name != "nvcc_path"}
 

@@ -11,14 +11,15 @@ import sys
 import tempfile
 import threading
 
-from . import _bootstrap, children
+from . import children
 from ._arguments import Parser
-from ._boot_common import BROKEN, OK, SLOW, Finding, asked, jittor_cache
-from ._boot_cuda import check_cuda, check_gpus
-from ._boot_gate import FATAL
-from ._boot_python import check_jittor
 from ._cli import command
 from ._say import show, show_json, tell
+from .boot import prepare
+from .boot.cuda import check_cuda, check_gpus
+from .boot.gate import FATAL
+from .boot.python import check_jittor
+from .boot.settings import BROKEN, OK, SLOW, Finding, asked, jittor_cache
 
 NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB
 # run by a child: an import that goes wrong can end the process, and two of them cannot be tried in one
@@ -65,7 +66,7 @@ def main(argv=None) -> int:
 
 def examine(timeout: float = 1800) -> list[Finding]:
     """Everything that is known before Jittor is started, then, unless that is already hopeless, how it starts."""
-    mended = {finding.name: finding for finding in _bootstrap.prepare()}
+    mended = {finding.name: finding for finding in prepare.prepare()}
     now = [check() for check in (check_jittor, *FATAL)] + [
         check_cuda(assembled=True),
         check_gpus(),

@@ -23,7 +23,7 @@ FUNCTIONS = {
 MODULES = {"subprocess", "multiprocessing", "pty", "_posixsubprocess", "concurrent.futures.process", "popen2"}
 HARMLESS = "multiprocessing.connection"  # pipes
 # They only read its name: checks before Jittor starts, and the benchmark, which hands it to `children.start_script`.
-NAME_THE_INTERPRETER = {"_boot_python.py", "_boot_shell.py", "starting.py"}
+NAME_THE_INTERPRETER = {"python.py", "shell.py", "starting.py"}
 
 
 def ways(text: str):

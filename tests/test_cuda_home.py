@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jvan import _boot_common
-from jvan.cuda import assemble, driver, swap
+from jvan.boot import settings as boot_common
+from jvan.boot.toolkit import assemble, driver, swap
 from jvan.cuda_home import main
 
-from .bootstrap.conftest import gpu, home  # noqa: F401
-from .bootstrap.machines import fake_toolkit, write
+from .boot.conftest import gpu, home  # noqa: F401
+from .boot.machines import fake_toolkit, write
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def variables(text):
 
 
 def test_lines_are_for_a_shell(home, gpu, toolkit, capsys):  # noqa: F811
-    _boot_common.choose("FIX_TORCH_ERROR", "0")
+    boot_common.choose("FIX_TORCH_ERROR", "0")
     assert main([]) == 0
     output = capsys.readouterr()
     nvcc, use_cutt, cutt, conv_opt, torch = variables(output.out)

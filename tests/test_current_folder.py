@@ -11,7 +11,7 @@ import pytest
 
 from jvan import _path
 
-from .bootstrap.machines import ROOT, fake_jittor, write
+from .boot.machines import ROOT, fake_jittor, write
 from .datasets.drawn import class_files
 from .datasets.drawn import write as write_files
 from .test_doctor import COMPUTES
@@ -93,7 +93,7 @@ def test_doctor(start, tmp_path):
 
 def test_the_question_which_device_there_is(start, tmp_path):
     body = f"{COMPUTES}\nflags.use_cuda = 0"
-    code = "from jvan.cuda import driver\ndriver.version = lambda: (12, 0)\n"
+    code = "from jvan.boot.toolkit import driver\ndriver.version = lambda: (12, 0)\n"
     code += "from jvan.benchmarking.machine import device_of\nprint(device_of('auto'))"
     site = without_numpy(fake_jittor(tmp_path / "site", body))
     assert start(script(tmp_path, code), path=[site], HOME=str(tmp_path), use_mkl="0").stdout == "cpu\n"

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from jvan import doctor
-from jvan._boot_common import BROKEN, Finding
+from jvan.boot.settings import BROKEN, Finding
 
-from .bootstrap.machines import ROOT, fake_jittor, python
+from .boot.machines import ROOT, fake_jittor, python
 
 RUN = "import sys\nfrom jvan.doctor import main\nsys.exit(main({}))"
 # enough of Jittor for the doctor's question to it

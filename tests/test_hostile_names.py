@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jvan import convert, doctor, inspect, predict, train
-from jvan._boot_common import BROKEN, Finding
+from jvan.boot.settings import BROKEN, Finding
 from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.state import State
 from jvan.checkpoints.writers import save_state

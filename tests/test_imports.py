@@ -19,14 +19,13 @@ FLOORS = (
     ("jvan/models",),
     ("jvan/ops", "jvan/checkpoints"),
     (
-        "jvan/cuda", "jvan/pictures", "jvan/__init__.py", "jvan/_bootstrap.py", "jvan/_boot_cache.py", "jvan/_boot_common.py", "jvan/_boot_cuda.py",
-        "jvan/_boot_gate.py", "jvan/_boot_onednn.py", "jvan/_boot_python.py", "jvan/_boot_shell.py", "jvan/_path.py",
-        "jvan/_arguments.py", "jvan/_say.py", "jvan/_stop.py", "jvan/_text.py", "jvan/children.py", "jvan/device.py",
-        "jvan/errors.py", "jvan/files.py", "jvan/memory_limit.py", "jvan/ownership.py", "jvan/variants.py",
+        "jvan/boot", "jvan/pictures", "jvan/__init__.py", "jvan/_path.py", "jvan/_arguments.py", "jvan/_say.py", "jvan/_stop.py",
+        "jvan/_text.py", "jvan/children.py", "jvan/device.py", "jvan/errors.py", "jvan/files.py", "jvan/memory_limit.py",
+        "jvan/ownership.py", "jvan/variants.py",
     ),
 )  # fmt: skip
 MOST_FLOORS = 9
-MOST_LOOSE = 31  # files of jvan/ outside a folder; the aim is 26
+MOST_LOOSE = 26  # files of jvan/ outside a folder, none of them bootstrapping
 # Imports that still point upward and circles that still stand, each until its files are mended.
 UPWARD = {("jvan/benchmarking/machine.py", "jvan/doctor.py")}
 CIRCLES = {("jvan/data/archive.py", "jvan/data/copies.py")}

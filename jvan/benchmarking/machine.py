@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 
+from ..boot.toolkit import driver
 from ..checkpoints.architecture import parameter_shapes
-from ..cuda import driver
 from ..errors import JvanError
 from ..variants import VANConfig
 

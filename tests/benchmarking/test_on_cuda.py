@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from jvan import benchmark
-from jvan.benchmarking import gpu_benchmark, gpu_verdicts, rounds
+from jvan.benchmarking import rounds
 from jvan.benchmarking.arguments import parser
 from jvan.benchmarking.cuda_engines import SUFFIX, ceilings_on_cuda, chosen_on_cuda
 from jvan.benchmarking.engines import Engine
 from jvan.benchmarking.machine import describe_gpus, describe_machine, random_weights
 from jvan.benchmarking.report import document, lines
 from jvan.benchmarking.rounds import Settings, begin, run
-from jvan.cuda import driver
+from jvan.boot.toolkit import driver
 from jvan.variants import describe, parse_arch, variant_config
+from tools.gpu_check import benchmark as gpu_benchmark
+from tools.gpu_check import verdicts as gpu_verdicts
 from tools.gpu_check.task import Task
 
 from .fakes import CASE, SCRIPT, TINY, fake

@@ -5,11 +5,12 @@ from __future__ import annotations
 import jittor as jt
 import numpy as np
 
-from jvan.benchmarking import gpu_calls, gpu_timed
 from jvan.inference.on_gpu import GPUInferenceVAN
 from jvan.models.blocks import Block
 from jvan.models.factory import build
 from jvan.ops.cuda import folded, functions, layers, run
+from tools.gpu_check import calls as gpu_calls
+from tools.gpu_check import timed as gpu_timed
 from tools.gpu_check.task import TINY
 
 TYPES = (("bfloat16", "float32"), ("float16", "float16"))  # besides float32

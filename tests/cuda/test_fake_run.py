@@ -112,11 +112,11 @@ def test_commands_say_so_in_one_line(machine, seen):
 
 
 LOOK = """
-from jvan import _boot_cuda
-from jvan.cuda import find
+from jvan.boot import cuda as boot_cuda
+from jvan.boot.toolkit import find
 find.USUAL = ()
-print(_boot_cuda.check_gpus().what)
-print(_boot_cuda.check_cuda(assembled=True).what)
+print(boot_cuda.check_gpus().what)
+print(boot_cuda.check_cuda(assembled=True).what)
 """
 
 

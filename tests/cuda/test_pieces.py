@@ -12,11 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-import jvan.cuda
-from jvan.cuda import assemble, find
+import jvan.boot.toolkit
+from jvan.boot.toolkit import assemble, find
 from jvan.errors import JvanError
 
-CUDA = pathlib.Path(jvan.cuda.__file__).parent
+CUDA = pathlib.Path(jvan.boot.toolkit.__file__).parent
 FAKE = pathlib.Path(__file__).parent / "fake"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The kernels of cutt.cu, launched by the same function, emulated thread by thread in fewer and smaller blocks than on a GPU.
@@ -165,7 +165,7 @@ def driver(tmp_path_factory):
     ],
 )
 def test_driver_is_asked(driver, version, archs, expected):
-    code = "from jvan.cuda import driver\nprint(driver.version(), [tuple(gpu) for gpu in driver.gpus()])"
+    code = "from jvan.boot.toolkit import driver\nprint(driver.version(), [tuple(gpu) for gpu in driver.gpus()])"
     surroundings = {"LD_LIBRARY_PATH": str(driver), "FAKE_CUDA": version, "FAKE_ARCHS": archs, "PYTHONPATH": str(ROOT)}
     surroundings["use_mkl"] = "0"  # without site-packages there is no oneDNN, of which jvan would warn
     command = [sys.executable, "-S", "-c", code]

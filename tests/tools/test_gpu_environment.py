@@ -8,8 +8,8 @@ import jittor as jt
 import pytest
 
 from jvan import children, device
-from jvan._boot_common import MENDED, OK, Finding
-from jvan.benchmarking import gpu_environment
+from jvan.boot.settings import MENDED, OK, Finding
+from tools.gpu_check import environment as gpu_environment
 from tools.gpu_check import gpu_check
 from tools.gpu_check.task import Task
 

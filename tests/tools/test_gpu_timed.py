@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jvan.benchmarking import gpu_timed
 from jvan.ops.cuda.operators import OPERATORS
 from tools.cuda_emulator import emulator
+from tools.gpu_check import timed as gpu_timed
 from tools.gpu_check.bandwidth import COPIES, KERNELS, OF_STEM
 from tools.gpu_check.calls import OPERATOR, call
 

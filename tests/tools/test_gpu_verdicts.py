@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from jvan.benchmarking import gpu_summary
+from tools.gpu_check import summary as gpu_summary
 from tools.gpu_check.verdicts import verdicts
 
 SLOW = {"torch": 0.5, "torch-channels-last": 0.6, "torch-graphs": 0.8}

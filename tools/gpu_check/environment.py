@@ -9,11 +9,11 @@ import contextlib
 import platform
 
 from jvan import children
-from jvan._boot_common import OK, asked
-from jvan._boot_cuda import check_cuda, check_gpus
-from jvan._boot_onednn import check_onednn
-from jvan._boot_python import check_compiler, check_headers
 from jvan._say import show
+from jvan.boot.cuda import check_cuda, check_gpus
+from jvan.boot.onednn import check_onednn
+from jvan.boot.python import check_compiler, check_headers
+from jvan.boot.settings import OK, asked
 
 GPU_QUERY = "name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem"
 

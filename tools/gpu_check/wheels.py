@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from jvan import children
-from jvan._boot_common import chosen
+from jvan.boot.settings import chosen
 from jvan.errors import JvanError
 from jvan.files import cache_dir
 from jvan.ownership import is_trusted, make_private_folder

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from .ownership import open_unlinked
+from ..ownership import open_unlinked
 
 OK, MENDED, SLOW, BROKEN = "ok", "mended", "slow", "broken"
 DAMAGE = (ValueError, OSError, AttributeError)  # what a config.json that is no JSON object raises

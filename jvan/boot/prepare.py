@@ -2,19 +2,19 @@
 
 Jittor reads its settings from the environment, so that is where they go, and children inherit them;
 a variable that the user set is never touched. What cannot be mended is refused in one line by the
-gate (`_boot_gate`) when Jittor is imported: everything that needs no Jittor goes on working.
+gate (`gate.py`) when Jittor is imported: everything that needs no Jittor goes on working.
 """
 
 from __future__ import annotations
 
 import sys
 
-from . import _boot_gate
-from ._boot_common import MENDED, OK, Finding, choose
-from ._boot_cuda import check_cuda
-from ._boot_onednn import check_onednn
-from ._boot_python import check_python_config
-from ._say import warn
+from .._say import warn
+from . import gate
+from .cuda import check_cuda
+from .onednn import check_onednn
+from .python import check_python_config
+from .settings import MENDED, OK, Finding, choose
 
 _findings: list[Finding] | None = None
 
@@ -38,7 +38,7 @@ def prepare() -> list[Finding]:
             stacklevel=3,
         )
     else:
-        _boot_gate.install()
+        gate.install()
     return _findings
 
 

@@ -11,8 +11,10 @@ import sys
 
 import pytest
 
-from jvan import _boot_onednn, _boot_python, _boot_shell
-from jvan._boot_common import BROKEN, OK
+from jvan.boot import onednn as boot_onednn
+from jvan.boot import python as boot_python
+from jvan.boot import shell as boot_shell
+from jvan.boot.settings import BROKEN, OK
 
 from .machines import fake_jittor, python, write
 
@@ -51,13 +53,13 @@ def test_a_command_in_the_caches_name_is_not_run(start, tmp_path, name, variable
     assert not (tmp_path / "ran").exists() and (done.returncode, done.stderr) == (0, "")
     (line,) = done.stdout.splitlines()
     assert line.startswith("Jittor cannot start: paths: the cache (HOME or JITTOR_HOME) is ")
-    assert repr(str(folder))[1:-1] in line and line.endswith(_boot_shell.FIX)
+    assert repr(str(folder))[1:-1] in line and line.endswith(boot_shell.FIX)
 
 
 @pytest.mark.parametrize("character", ["$", "`", '"', "\\", "\n", "\r"])
 def test_each_character(home, character):
     os.environ["HOME"] = f"/h{character}x"
-    found = _boot_shell.check_paths()
+    found = boot_shell.check_paths()
     assert found.status == BROKEN and repr(character) in found.what and "\n" not in found.what
 
 
@@ -81,16 +83,16 @@ def test_the_branch_in_the_caches_name(start, tmp_path):
 @pytest.mark.parametrize("name", ["cc_path", "nvcc_path", "gdb_path", "mpicc_path", "cutt_lib_path"])
 def test_settings_that_are_paths(home, name):
     os.environ[name] = "/opt/$(reboot)/bin/tool"
-    found = _boot_shell.check_paths()
+    found = boot_shell.check_paths()
     assert found.status == BROKEN and found.what.startswith(f"{name} is '/opt/$(reboot)/bin/tool'")
     os.environ[name] = "/opt/a b;c'd&e/中/tool"
-    assert _boot_shell.check_paths().status == OK
+    assert boot_shell.check_paths().status == OK
 
 
 @pytest.mark.parametrize("name", ["prefix", "base_prefix", "exec_prefix", "executable"])
 def test_python_itself(home, monkeypatch, name):
     monkeypatch.setattr(sys, name, "/opt/`reboot`")
-    assert _boot_shell.check_paths().status == BROKEN
+    assert boot_shell.check_paths().status == BROKEN
 
 
 def test_packages(home, tmp_path, monkeypatch):
@@ -98,34 +100,34 @@ def test_packages(home, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(site)])
     for name in ("jittor", "jittor_utils"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    found = _boot_shell.check_paths()
+    found = boot_shell.check_paths()
     assert found.status == BROKEN and found.what.startswith("the folder of jittor is ")
 
 
 def test_what_stands_without_quotes_is_switched_off(home, tmp_path):
-    assert _boot_shell.check_paths().status == OK
+    assert boot_shell.check_paths().status == OK
     assert not {"use_nccl", "use_mpi"} & set(os.environ)
     os.environ.update(HOME=str(tmp_path / "a;b"), PATH=str(tmp_path / "c;d"))
     write(tmp_path / "c;d" / "mpicc", "#!/bin/sh\n", 0o755)
-    assert _boot_shell.check_paths().status == OK
+    assert boot_shell.check_paths().status == OK
     assert os.environ["use_nccl"] == os.environ["use_mpi"] == "0"
 
 
 def test_a_python_config_that_a_shell_would_take_apart(home, tmp_path):
     os.environ["python_config_path"] = str(write(tmp_path / "a;b" / "python3-config", "#!/bin/sh\n", 0o755))
-    found = _boot_python.check_python_config()
+    found = boot_python.check_python_config()
     assert found.status == BROKEN and "a;b" in found.what
     os.environ["python_config_path"] = str(write(tmp_path / "中" / "python3-config", "#!/bin/sh\n", 0o755))
-    assert _boot_python.check_python_config().status == OK
+    assert boot_python.check_python_config().status == OK
 
 
 def test_jittors_own_download_of_onednn(home, tmp_path, monkeypatch):
     """It changes into its folder by a shell, without quotes."""
-    monkeypatch.setattr(_boot_onednn, "find_wheel", lambda: None)
+    monkeypatch.setattr(boot_onednn, "find_wheel", lambda: None)
     os.environ["use_mkl"] = "1"
-    assert _boot_onednn.check_onednn().status == OK
+    assert boot_onednn.check_onednn().status == OK
     os.environ["HOME"] = str(tmp_path / "a;b")
-    assert _boot_onednn.check_onednn().status == BROKEN
+    assert boot_onednn.check_onednn().status == BROKEN
 
 
 def test_doctor_and_commands_say_it_in_one_line(start, tmp_path):

@@ -6,12 +6,12 @@ import glob
 import os
 import shutil
 
-from ._boot_cache import make
-from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
-from ._boot_shell import QUOTED
-from ._say import say
-from .cuda import driver, find, parts
-from .errors import JvanError
+from .._say import say
+from ..errors import JvanError
+from .cache import make
+from .settings import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from .shell import QUOTED
+from .toolkit import driver, find, parts
 
 LINE = "preparing {toolkit} for Jittor, once: a few seconds"
 WHEELS = "pip install 'jvan[cuda13]'"
@@ -65,7 +65,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
         home = home_for(toolkit, archs, whole=bool(why))
     except (JvanError, OSError) as error:
         return _off(str(error), "python -m jvan.doctor, once that is mended")
-    from .cuda.assemble import settings
+    from .toolkit.assemble import settings
 
     for variable, value in settings(home).items():
         choose(variable, value)
@@ -120,7 +120,7 @@ def _wheels(toolkit: find.Toolkit, missing: list[tuple[str, str]]) -> str:
 
 def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
     """The folder of the assembled home, made now if it is not there yet. JvanError if nvcc fails; OSError."""
-    from .cuda.assemble import assemble, is_home, key
+    from .toolkit.assemble import assemble, is_home, key
 
     folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
     if not is_home(folder):

@@ -14,8 +14,10 @@ import threading
 
 import pytest
 
-from jvan import _boot_cache, _boot_common, _boot_onednn
-from jvan._boot_common import BROKEN, MENDED, OK, SLOW
+from jvan.boot import cache as boot_cache
+from jvan.boot import onednn as boot_onednn
+from jvan.boot import settings as boot_common
+from jvan.boot.settings import BROKEN, MENDED, OK, SLOW
 
 from .machines import PLACE, ROOT, bare_path, elf, fake_wheel, write
 
@@ -47,10 +49,10 @@ def test_wheel_is_found_and_linked(home, tmp_path, monkeypatch, layout):
     monkeypatch.setattr(sys, "path", bare_path() if layout == "prefix" else [str(site), *bare_path()])
     for prefix in ("prefix", "base_prefix"):
         monkeypatch.setattr(sys, prefix, str(environment if layout == "prefix" else tmp_path / "nowhere"))
-    assert _boot_onednn.check_onednn().status == MENDED
+    assert boot_onednn.check_onednn().status == MENDED
     check_place(home, environment)
     assert "use_mkl" not in os.environ
-    assert _boot_onednn.check_onednn().status == OK
+    assert boot_onednn.check_onednn().status == OK
 
 
 @linux
@@ -63,7 +65,7 @@ def test_broken_place_is_mended(home, wheel, broken):
     elif broken == "a file":
         write(place, "what?")
     else:
-        assert _boot_onednn.check_onednn().status == MENDED
+        assert boot_onednn.check_onednn().status == MENDED
         library = place / "lib" / "libdnnl.so.2"
         if broken == "dangling links":
             library.unlink()
@@ -73,7 +75,7 @@ def test_broken_place_is_mended(home, wheel, broken):
             write(library, elf()[:-1])
         else:
             (place / "include" / "dnnl.hpp").unlink()
-    assert _boot_onednn.check_onednn().status == MENDED
+    assert boot_onednn.check_onednn().status == MENDED
     check_place(home, wheel)
 
 
@@ -85,7 +87,7 @@ def test_working_place_is_left_alone_and_outlives_the_environment(home, wheel):
     for name in ("lib/libmkldnn.so", "lib/libdnnl.so.2"):
         write(place / name, elf(b"the user's own"))
     before = {path: path.lstat() for path in place.rglob("*")}
-    assert _boot_onednn.check_onednn().status == OK
+    assert boot_onednn.check_onednn().status == OK
     assert {path: path.lstat()[:2] for path in place.rglob("*")} == {path: stat[:2] for path, stat in before.items()}
     assert b"the user's own" in (place / "lib" / "libmkldnn.so").read_bytes()
 
@@ -94,9 +96,9 @@ def test_working_place_is_left_alone_and_outlives_the_environment(home, wheel):
 def test_linked_place_outlives_the_environment(home, wheel):
     import shutil
 
-    assert _boot_onednn.check_onednn().status == MENDED
+    assert boot_onednn.check_onednn().status == MENDED
     shutil.rmtree(wheel)
-    assert _boot_onednn.check_onednn().status == OK
+    assert boot_onednn.check_onednn().status == OK
 
 
 @linux
@@ -105,7 +107,7 @@ def test_files_are_copied_where_there_are_no_hard_links(home, wheel, monkeypatch
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert _boot_onednn.check_onednn().status == MENDED
+    assert boot_onednn.check_onednn().status == MENDED
     check_place(home, wheel)
 
 
@@ -118,7 +120,7 @@ def test_without_onednn_jittor_is_told_to_do_without_and_the_user_what_it_costs(
     else:
         library = wheel / "lib" / "libdnnl.so.2"
         library.rename(library.with_suffix(".3")) if case == "oneDNN 3" else library.unlink()
-    finding = _boot_onednn.check_onednn()
+    finding = boot_onednn.check_onednn()
     assert (finding.status, finding.aloud) == (SLOW, True) and "40 times slower" in finding.what
     if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         assert "pip install onednn-devel-cpu-gomp==2022.2.1" in finding.fix
@@ -129,14 +131,14 @@ def test_without_onednn_jittor_is_told_to_do_without_and_the_user_what_it_costs(
 @linux
 def test_jittors_own_download_is_offered_where_there_is_no_wheel(home, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert "use_mkl=1" in _boot_onednn.check_onednn().fix
-    place = pathlib.Path(_boot_onednn.onednn_place())
+    assert "use_mkl=1" in boot_onednn.check_onednn().fix
+    place = pathlib.Path(boot_onednn.onednn_place())
     assert place.name == "dnnl_lnx_2.2.0_cpu_gomp_aarch64"
     for name in ("include/dnnl.hpp", "include/oneapi/dnnl/dnnl.hpp"):
         write(place / name)
     for name in ("lib/libmkldnn.so", "lib/libdnnl.so.2"):
         write(place / name, elf())
-    assert _boot_onednn.check_onednn().status == OK and "use_mkl" not in os.environ
+    assert boot_onednn.check_onednn().status == OK and "use_mkl" not in os.environ
 
 
 @pytest.mark.parametrize("value", ["0", "1"])
@@ -145,7 +147,7 @@ def test_users_own_use_mkl_is_kept(home, monkeypatch, value):
     for prefix in ("prefix", "base_prefix"):
         monkeypatch.setattr(sys, prefix, str(home / "nowhere"))
     os.environ["use_mkl"] = value
-    finding = _boot_onednn.check_onednn()
+    finding = boot_onednn.check_onednn()
     assert os.environ["use_mkl"] == value and not finding.aloud
     assert finding.status == (OK if value == "1" else SLOW)
 
@@ -153,15 +155,15 @@ def test_users_own_use_mkl_is_kept(home, monkeypatch, value):
 @linux
 def test_unwritable_cache_is_told_and_raises_nothing(home, wheel):
     write(home / ".cache", "a file where a folder should be")
-    finding = _boot_onednn.check_onednn()
+    finding = boot_onednn.check_onednn()
     assert finding.status == BROKEN and str(home) in finding.what and "HOME" in finding.fix
-    assert _boot_cache.check_cache().status == BROKEN
+    assert boot_cache.check_cache().status == BROKEN
 
 
 @linux
 def test_jittor_home_is_where_it_is_put(home, wheel, tmp_path):
     os.environ["JITTOR_HOME"] = str(tmp_path / "other")
-    assert _boot_onednn.check_onednn().status == MENDED
+    assert boot_onednn.check_onednn().status == MENDED
     check_place(tmp_path / "other", wheel)
     assert not (home / ".cache").exists()
 
@@ -169,14 +171,14 @@ def test_jittor_home_is_where_it_is_put(home, wheel, tmp_path):
 @linux
 def test_nothing_unfinished_can_be_taken_for_onednn(home, wheel, monkeypatch):
     """Jittor takes the first folder whose name begins with dnnl."""
-    seen, fill = [], _boot_onednn._fill
+    seen, fill = [], boot_onednn._fill
 
     def watched(source, folder):
         fill(source, folder)
         seen.extend(path.name for path in (home / PLACE).parent.iterdir())
 
-    monkeypatch.setattr(_boot_onednn, "_fill", watched)
-    assert _boot_onednn.check_onednn().status == MENDED
+    monkeypatch.setattr(boot_onednn, "_fill", watched)
+    assert boot_onednn.check_onednn().status == MENDED
     assert seen and not any(name.startswith("dnnl") for name in seen)
 
 
@@ -184,8 +186,8 @@ def test_nothing_unfinished_can_be_taken_for_onednn(home, wheel, monkeypatch):
 def test_second_process_waits_and_then_has_nothing_to_do(home, wheel):
     place = home / PLACE
     place.parent.mkdir(parents=True)
-    waiting = threading.Thread(target=_boot_onednn.check_onednn)
-    with _boot_common.locked(str(place.parent / ".jvan-lock")):
+    waiting = threading.Thread(target=boot_onednn.check_onednn)
+    with boot_common.locked(str(place.parent / ".jvan-lock")):
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive() and not place.exists()
@@ -205,10 +207,10 @@ def test_processes_at_once_do_no_harm(tmp_path):
     broken = write(home / PLACE / "lib" / "libmkldnn.so", "half a download")
     code = (
         f"import sys, os\nsys.path.insert(0, {str(site)!r})\n"
-        "from jvan import _boot_onednn\nfrom jvan._boot_common import OK, MENDED\n"
+        "from jvan.boot import onednn as boot_onednn\nfrom jvan.boot.settings import OK, MENDED\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "del os.environ['use_mkl']\n"
-        "print(*[_boot_onednn.check_onednn().status for _ in range(3)])"
+        "print(*[boot_onednn.check_onednn().status for _ in range(3)])"
     )
     surroundings = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), "use_mkl": "0"}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -226,17 +228,17 @@ def test_processes_at_once_do_no_harm(tmp_path):
 
 @linux
 def test_whole_library_is_told_from_a_truncated_one(tmp_path):
-    real = next(pathlib.Path(_boot_common.package_folder("numpy")).rglob("_multiarray_umath*.so"))
+    real = next(pathlib.Path(boot_common.package_folder("numpy")).rglob("_multiarray_umath*.so"))
     content = real.read_bytes()
-    assert _boot_onednn.is_whole_library(str(real))
+    assert boot_onednn.is_whole_library(str(real))
     for size in (0, 10, 64, len(content) // 2, len(content) * 99 // 100):
-        assert not _boot_onednn.is_whole_library(str(write(tmp_path / "cut.so", content[:size]))), size
-    assert not _boot_onednn.is_whole_library(str(write(tmp_path / "page.so", "<html>" * 100)))
+        assert not boot_onednn.is_whole_library(str(write(tmp_path / "cut.so", content[:size]))), size
+    assert not boot_onednn.is_whole_library(str(write(tmp_path / "page.so", "<html>" * 100)))
 
 
 @linux
 def test_section_behind_the_table_counts_too(tmp_path):
     section = struct.pack("<IIQQQQ", 1, 1, 0, 0, 128, 32) + bytes(24)
     whole = elf()[:64] + section + b"x" * 32
-    assert _boot_onednn.is_whole_library(str(write(tmp_path / "whole.so", whole)))
-    assert not _boot_onednn.is_whole_library(str(write(tmp_path / "cut.so", whole[:-1])))
+    assert boot_onednn.is_whole_library(str(write(tmp_path / "whole.so", whole)))
+    assert not boot_onednn.is_whole_library(str(write(tmp_path / "cut.so", whole[:-1])))

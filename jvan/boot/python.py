@@ -9,8 +9,8 @@ import re
 import shutil
 import sys
 
-from ._boot_cache import make
-from ._boot_common import (
+from .cache import make
+from .settings import (
     BROKEN,
     MENDED,
     OK,
@@ -22,7 +22,7 @@ from ._boot_common import (
     leave,
     package_folder,
 )
-from ._boot_shell import BARE
+from .shell import BARE
 
 VERSION = f"3.{sys.version_info[1]}"
 

@@ -7,12 +7,13 @@ import glob
 import os
 import sys
 
-from . import _stop
-from ._boot_cache import check_cache, check_rights
-from ._boot_common import BROKEN
-from ._boot_cuda import check_cuda
-from ._boot_onednn import check_onednn
-from ._boot_python import (
+from .. import _stop
+from .._say import say
+from ..errors import JittorRebuilt, JittorUnavailable
+from .cache import check_cache, check_rights
+from .cuda import check_cuda
+from .onednn import check_onednn
+from .python import (
     check_compiler,
     check_headers,
     check_numpy,
@@ -20,9 +21,8 @@ from ._boot_python import (
     check_python_config,
     hide_unfit_cupy,
 )
-from ._boot_shell import QUOTED, check_paths, refused
-from ._say import say
-from .errors import JittorRebuilt, JittorUnavailable
+from .settings import BROKEN
+from .shell import QUOTED, check_paths, refused
 
 # the last two again, since the user may have moved HOME or mended something after `import jvan`
 FATAL = (
@@ -91,7 +91,7 @@ class Loader:
     def exec_module(self, module) -> None:
         module.__spec__.loader = module.__loader__ = self.loader
         self.gate.inside = True
-        from .children import jittors_question_kept_safe  # 8 ms, which Jittor's import takes anyway
+        from ..children import jittors_question_kept_safe  # 8 ms, which Jittor's import takes anyway
 
         try:
             with _process_kept(), _one_line_errors(), jittors_question_kept_safe():

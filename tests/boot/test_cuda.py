@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from jvan import _boot_cuda
-from jvan._boot_common import BROKEN, MENDED, OK, SLOW
-from jvan.cuda import find, parts
+from jvan.boot import cuda as boot_cuda
+from jvan.boot.settings import BROKEN, MENDED, OK, SLOW
+from jvan.boot.toolkit import find, parts
 
 from .machines import ROOT, bare_path, fake_cudnn, fake_toolkit, fill_cuda, write
 
@@ -25,7 +25,7 @@ def put_on_path(*compilers):
 
 
 def look():
-    return _boot_cuda.check_cuda(assembled=True)
+    return boot_cuda.check_cuda(assembled=True)
 
 
 def calls(toolkit):
@@ -38,19 +38,19 @@ def switched_off(finding):
 
 
 def test_nothing_there_changes_nothing(home):
-    assert _boot_cuda.check_cuda().status == look().status == OK
+    assert boot_cuda.check_cuda().status == look().status == OK
     assert not any(name in os.environ for name in ("nvcc_path", "use_cutt", "conv_opt"))
 
 
 def test_compiler_without_driver_is_switched_off_at_once(home):
     put_on_path(fake_toolkit(home / "cuda"))
-    assert switched_off(_boot_cuda.check_cuda()) and switched_off(look())
+    assert switched_off(boot_cuda.check_cuda()) and switched_off(look())
 
 
 def test_before_the_import_no_compiler_is_called(home, gpu):
     nvcc = write(home / "cuda" / "bin" / "nvcc", f"#!/bin/sh\n: >{home}/called\n", 0o755)
     put_on_path(nvcc)
-    assert _boot_cuda.check_cuda().status == OK and "nvcc_path" not in os.environ
+    assert boot_cuda.check_cuda().status == OK and "nvcc_path" not in os.environ
     assert not (home / "called").exists()
     assert switched_off(look()) and (home / "called").exists(), "an nvcc that says nothing is none"
 
@@ -179,7 +179,7 @@ def test_a_toolkit_whose_name_a_shell_would_run_is_passed_over(home, gpu):
         find.Toolkit(str(fake_toolkit(home / name)), str(home / name), (12, 4))
         for name in ("cu$(reboot)da", "a b;c'd&e")
     ]
-    best, faults = _boot_cuda.best(found, (12, 8), [90])
+    best, faults = boot_cuda.best(found, (12, 8), [90])
     assert best == found[1] and "a shell would not take literally" in faults[0][0]
 
 
@@ -222,8 +222,8 @@ def test_home_is_made_once_and_anew_when_its_parts_change(home, gpu):
 # What a process does at Jittor's import on the machine of `home` and `gpu`, the first to assemble being slow.
 AT_ONCE = """
 import os, pathlib, sys, time
-from jvan import _boot_cuda
-from jvan.cuda import assemble, driver, find, parts
+from jvan.boot import cuda as boot_cuda
+from jvan.boot.toolkit import assemble, driver, find, parts
 home, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 os.environ.clear()
 os.environ.update(HOME=str(home), PATH=str(home / "cuda" / "bin"))
@@ -240,7 +240,7 @@ def slowly(*arguments):
 
 assemble._fill = slowly
 print(name, flush=True)
-print(_boot_cuda.check_cuda(assembled=True).status, flush=True)
+print(boot_cuda.check_cuda(assembled=True).status, flush=True)
 """
 
 
@@ -322,7 +322,7 @@ def test_users_nvcc_is_kept_and_judged(home, gpu, version, lacks, status, what):
     put_on_path(fake_toolkit(home / "other"))
     nvcc = str(fake_toolkit(home / "cuda", version, lacks))
     os.environ["nvcc_path"] = nvcc
-    for finding in (_boot_cuda.check_cuda(), look()):
+    for finding in (boot_cuda.check_cuda(), look()):
         assert finding.status == status and what in finding.what
         assert (f"jvan cuda-home --nvcc {nvcc}" in finding.fix) == (status == BROKEN)
     assert os.environ["nvcc_path"] == nvcc
@@ -337,7 +337,7 @@ def test_users_nvcc_that_is_not_there(home, gpu):
 def test_home_made_by_jvan_suits_as_users_choice(home, gpu):
     put_on_path(fake_toolkit(home / "cuda", "13.0"))
     look()
-    made, _boot_cuda.choose.__globals__["_chosen"]["nvcc_path"] = os.environ["nvcc_path"], "something else"
+    made, boot_cuda.choose.__globals__["_chosen"]["nvcc_path"] = os.environ["nvcc_path"], "something else"
     finding = look()
     assert finding.status == OK and finding.what == f"nvcc_path is set to {made}"
 
@@ -353,7 +353,7 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(home, gpu, monkeypatch
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "2")
     seen = []
-    monkeypatch.setattr(_boot_cuda.driver, "gpus", lambda: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or [])
+    monkeypatch.setattr(boot_cuda.driver, "gpus", lambda: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or [])
     look()
     assert seen == [given or "2"], "before the driver is asked, which looks at it once"
 
@@ -370,5 +370,5 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(home, gpu, monkeypatch
 )
 def test_gpus_are_told(home, gpu, takes, archs, status, what):
     gpu(takes, *archs)
-    finding = _boot_cuda.check_gpus()
+    finding = boot_cuda.check_gpus()
     assert finding.status == status and what in finding.what

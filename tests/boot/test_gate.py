@@ -105,7 +105,7 @@ def test_unwritable_cache_is_refused(tmp_path, stand_ins):
 
 
 def test_unsupported_python_is_refused(tmp_path, stand_ins):
-    code = "import jvan\nfrom jvan import _boot_python\n_boot_python.sys = type('', (), {{'version_info': {}, 'executable': 'x'}})\nimport jittor"
+    code = "import jvan\nfrom jvan.boot import python as boot_python\nboot_python.sys = type('', (), {{'version_info': {}, 'executable': 'x'}})\nimport jittor"
     assert "3.9 to 3.12" in refusal(run(tmp_path, code.format("(3, 13, 0)")))
 
 

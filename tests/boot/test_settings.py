@@ -12,8 +12,12 @@ import sys
 
 import pytest
 
-from jvan import _boot_cache, _boot_common, _boot_cuda, _boot_python, _bootstrap
-from jvan._boot_common import BROKEN, OK
+from jvan.boot import cache as boot_cache
+from jvan.boot import cuda as boot_cuda
+from jvan.boot import prepare as boot_prepare
+from jvan.boot import python as boot_python
+from jvan.boot import settings as boot_common
+from jvan.boot.settings import BROKEN, OK
 
 from .machines import fake_toolkit, python, write
 
@@ -27,9 +31,9 @@ def test_home_is_read_as_jittor_reads_it(home, tmp_path, config, variable):
     if variable:
         os.environ["JITTOR_HOME"] = str(tmp_path / variable)
     before = sorted(home.rglob("*"))
-    mine = _boot_common.jittor_cache()
+    mine = boot_common.jittor_cache()
     assert sorted(home.rglob("*")) == before, "looking must not write"
-    source = pathlib.Path(_boot_common.package_folder("jittor_utils"), "__init__.py").read_text()
+    source = pathlib.Path(boot_common.package_folder("jittor_utils"), "__init__.py").read_text()
     # only Jittor's own function: its module starts compilers
     start, end = source.index("_jittor_home = None"), source.index("class Logwrapper")
     code = "import os, json\nfrom pathlib import Path\n" + source[start:end] + "\nprint(home())"
@@ -42,8 +46,8 @@ def test_home_is_read_as_jittor_reads_it(home, tmp_path, config, variable):
 @pytest.mark.parametrize("text", ["{", "[]", '{"JITTOR_HOME": 1}'])
 def test_damaged_config_is_told_and_stops_nothing(home, text):
     path = write(home / ".cache" / "jittor" / "config.json", text)
-    assert _boot_common.jittor_cache() == str(home / ".cache" / "jittor")
-    finding = _boot_cache.check_cache()
+    assert boot_common.jittor_cache() == str(home / ".cache" / "jittor")
+    finding = boot_cache.check_cache()
     assert finding.status == BROKEN and str(path) in finding.what and finding.fix == f"rm {path}"
 
 
@@ -51,19 +55,19 @@ def test_what_the_user_set_is_kept_even_if_empty(home):
     os.environ.update(FIX_TORCH_ERROR="1", nvcc_path="", python_config_path="")
     nvcc = fake_toolkit(home / "cuda")
     os.environ["PATH"] = str(nvcc.parent)
-    for check in (_bootstrap.check_torch, _boot_cuda.check_cuda, _boot_python.check_python_config):
+    for check in (boot_prepare.check_torch, boot_cuda.check_cuda, boot_python.check_python_config):
         assert check().status == OK
     assert [os.environ[name] for name in ("FIX_TORCH_ERROR", "nvcc_path", "python_config_path")] == ["1", "", ""]
 
 
 def test_choose_and_leave(home):
-    assert _boot_common.choose("a", "1") and _boot_common.choose("a", "2") and os.environ["a"] == "2"
-    assert not _boot_common.by_user("a")
-    _boot_common.leave("a")
+    assert boot_common.choose("a", "1") and boot_common.choose("a", "2") and os.environ["a"] == "2"
+    assert not boot_common.by_user("a")
+    boot_common.leave("a")
     assert "a" not in os.environ
     os.environ["a"] = "mine"
-    assert not _boot_common.choose("a", "3")
-    _boot_common.leave("a")
+    assert not boot_common.choose("a", "3")
+    boot_common.leave("a")
     assert os.environ["a"] == "mine"
 
 
@@ -75,5 +79,5 @@ def test_import_is_light_and_sets_what_children_need(tmp_path):
 
 
 def test_prepare_is_done_once(monkeypatch):
-    assert _bootstrap.prepare() is _bootstrap.prepare()
-    assert {finding.name for finding in _bootstrap.prepare()} == {"torch", "python-config", "CUDA", "oneDNN"}
+    assert boot_prepare.prepare() is boot_prepare.prepare()
+    assert {finding.name for finding in boot_prepare.prepare()} == {"torch", "python-config", "CUDA", "oneDNN"}

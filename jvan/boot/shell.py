@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 
-from ._boot_common import BROKEN, OK, Finding, asked, choose, jittor_cache, package_folder
+from .settings import BROKEN, OK, Finding, asked, choose, jittor_cache, package_folder
 
 QUOTED = re.compile(r'[$`"\\\n\r]')  # what a shell reads between double quotes, and what ends a line of it or of C++
 BARE = re.compile(r"""[\s$`"'\\;&|<>()*?\[\]{}#~!]""")  # what it reads without them

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jvan import _boot_cache, _boot_onednn
-from jvan._boot_common import BROKEN, MENDED, OK, SLOW
+from jvan.boot import cache as boot_cache
+from jvan.boot import onednn as boot_onednn
+from jvan.boot.settings import BROKEN, MENDED, OK, SLOW
 
 from .machines import ROOT, fake_jittor, fake_wheel, python, write
 
@@ -54,7 +55,7 @@ def mode(path):
 
 
 def check(capsys, status, *said):
-    found = _boot_cache.check_rights()
+    found = boot_cache.check_rights()
     assert found.status == status, found
     printed = capsys.readouterr().err
     assert all(word in (found.what + found.fix) for word in said), found
@@ -89,7 +90,7 @@ def test_what_jittor_would_compile_under_an_open_umask_is_behind_a_closed_door(c
 def test_a_new_cache_under_an_open_umask_is_closed_from_the_start(home, capsys):
     before = os.umask(0)
     try:
-        _boot_cache.make(str(home / ".cache" / "jittor" / "jvan"))
+        boot_cache.make(str(home / ".cache" / "jittor" / "jvan"))
     finally:
         os.umask(before)
     assert [mode(home / name) for name in (".cache", ".cache/jittor", ".cache/jittor/jvan")] == [0o775, 0o770, 0o775]
@@ -99,7 +100,7 @@ def test_a_new_cache_under_an_open_umask_is_closed_from_the_start(home, capsys):
 def test_other_umasks_decide_as_ever(home, umask, wanted):
     before = os.umask(umask)
     try:
-        _boot_cache.make(str(home / ".cache" / "jittor"))
+        boot_cache.make(str(home / ".cache" / "jittor"))
     finally:
         os.umask(before)
     assert {mode(home / name) for name in (".cache", ".cache/jittor")} == {wanted}
@@ -208,12 +209,12 @@ def test_root_is_refused_nothing_and_changes_nothing(cache, capsys, monkeypatch)
 def test_only_ones_own_library_is_linked(tmp_path, monkeypatch):
     """A hard link keeps its owner: a library from somebody else's environment would not be trusted at the next start."""
     library = write(tmp_path / "lib.so", "code")
-    _boot_onednn._link(library, tmp_path / "linked.so")
+    boot_onednn._link(library, tmp_path / "linked.so")
     assert os.path.samefile(library, tmp_path / "linked.so")
     if ROOT_USER:
         os.chown(library, ALICE, ALICE)
     monkeypatch.setattr(os, "getuid", lambda: MALLORY)
-    _boot_onednn._link(library, tmp_path / "copied.so")
+    boot_onednn._link(library, tmp_path / "copied.so")
     assert not os.path.samefile(library, tmp_path / "copied.so")
 
 
@@ -231,8 +232,9 @@ with open(library, encoding="utf-8") as file:
 # What is imported comes first, and nothing else is checked: another user may not read root's Python.
 AS_ALICE = """
 import os, re, sys, tempfile, pwd, grp, ssl, signal, sysconfig, importlib.util, jvan
-from jvan import _boot_gate, children
-_boot_gate.FATAL = (_boot_gate.check_cache, _boot_gate.check_rights)
+from jvan.boot import gate as boot_gate
+from jvan import children
+boot_gate.FATAL = (boot_gate.check_cache, boot_gate.check_rights)
 os.umask(0)
 if "USER_ID" in os.environ:
     os.setgid(int(os.environ["USER_ID"]))
@@ -303,8 +305,8 @@ def test_the_wheels_library_is_put_into_a_closed_cache(home, tmp_path, monkeypat
     monkeypatch.setattr(sys, "path", [str(environment / "site"), str(ROOT)])
     before = os.umask(0)
     try:
-        _boot_onednn.check_onednn()
+        boot_onednn.check_onednn()
     finally:
         os.umask(before)
-    if _boot_onednn._wheel_fits():
+    if boot_onednn._wheel_fits():
         assert mode(home / ".cache" / "jittor") == 0o770 and (home / ".cache" / "jittor" / "mkl").is_dir()

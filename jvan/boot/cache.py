@@ -9,8 +9,8 @@ import contextlib
 import os
 import stat
 
-from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, config_error, jittor_cache, user_cache
-from ._say import say, warn
+from .._say import say, warn
+from .settings import BROKEN, MENDED, OK, SLOW, Finding, config_error, jittor_cache, user_cache
 
 TRUST = "JVAN_TRUST_CACHE"
 NAME = "rights"

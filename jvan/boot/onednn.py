@@ -9,9 +9,9 @@ import shutil
 import struct
 import sys
 
-from ._boot_cache import make
-from ._boot_common import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave, locked
-from ._boot_shell import BARE
+from .cache import make
+from .settings import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave, locked
+from .shell import BARE
 
 WHEEL = "onednn-devel-cpu-gomp==2022.2.1"
 # Jittor's own archives; it unpacks one of them into <cache>/mkl and then looks for nothing else.

@@ -13,9 +13,9 @@ import shlex
 import shutil
 import tempfile
 
-from .. import children
-from .._boot_common import asked
-from ..errors import JvanError
+from ... import children
+from ...errors import JvanError
+from ..settings import asked
 from . import parts as of
 from .find import Toolkit, folders, show
 from .swap import put

@@ -74,7 +74,7 @@ def ask(nvcc: str) -> Toolkit | None:
 
 
 def _output(command: list[str]) -> str:
-    from .. import children  # 8 ms, and only where there is a driver
+    from ... import children  # 8 ms, and only where there is a driver
 
     with contextlib.suppress(OSError, children.SubprocessError):
         result = children.run_tool(command, stdout=children.PIPE, stderr=children.STDOUT, timeout=60)

@@ -1,0 +1,1 @@
+"""What makes `import jittor` work: settings, its cache, the compiler, oneDNN, CUDA. Nothing here imports Jittor."""

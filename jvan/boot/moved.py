@@ -1,0 +1,45 @@
+"""Modules that moved: their old names work for one release, with a warning that tells the new one.
+
+A row a module, old -> new; a later move adds its row. The rows leave with the release after the one that moved them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+from .._say import warn
+
+MOVED = {  # since 0.1.0
+    "jvan.cuda": "jvan.boot.toolkit",
+    "jvan.cuda.assemble": "jvan.boot.toolkit.assemble",
+    "jvan.cuda.driver": "jvan.boot.toolkit.driver",
+    "jvan.cuda.find": "jvan.boot.toolkit.find",
+    "jvan.cuda.parts": "jvan.boot.toolkit.parts",
+    "jvan.engine.evaluate": "jvan.classification.evaluate",
+    "jvan.engine.loss": "jvan.classification.loss",
+    "jvan.engine.measure": "jvan.classification.measure",
+    "jvan.engine.network": "jvan.classification.network",
+    "jvan.engine.pictures": "jvan.classification.pictures",
+    "jvan.engine.recipes": "jvan.classification.recipes",
+}
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """The old name gives the very module of the new one, so that classes stay one."""
+
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def exec_module(self, module):
+        old = module.__name__
+        warn(f"{old} is {MOVED[old]} now; the old name goes with the next release", 2, DeprecationWarning)
+        sys.modules[old] = importlib.import_module(MOVED[old])
+
+
+def install() -> None:
+    """Ask for old names first: a folder that moved would let Python's own finder make second copies of its modules."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MovedModules())
