@@ -52,6 +52,12 @@ class Classification(Task):
 
         return build(model.metadata.config, metadata=model.metadata)
 
+    def save_weights(self, tensors, metadata, path) -> None:
+        from ..checkpoints.state import State
+        from ..checkpoints.writers import save_state
+
+        save_state(State(tensors, metadata), path, force=True, follow=False)
+
     def training(self, config, split, metadata, processes):
         from .pictures import training
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from .._text import printable
 from ..checkpoints.metadata import Metadata
-from ..checkpoints.state import State
-from ..checkpoints.writers import save_state
 from ..data.layout import PARTS
 from ..errors import TrainingError
 from ..files import PART, replaced
@@ -129,7 +127,7 @@ class Output:
     def save_weights(self, name: str, tensors: dict[str, np.ndarray], metadata: Metadata) -> None:
         """`last` or `best`, as plain weights that `predict` reads."""
         if self.writes:
-            save_state(State(tensors, metadata), self.folder / f"{name}.safetensors", force=True, follow=False)
+            self.config.task.save_weights(tensors, metadata, self.folder / f"{name}.safetensors")
 
     def listed(self, names: list[str], most: int = 8) -> str:
         """The pictures of a failed step for a message; not-finite.txt has those that it leaves out."""

@@ -56,6 +56,13 @@ class Task(ABC):
         """A network as `make_network` built `model`, whose weights are then replaced."""
 
     @abstractmethod
+    def save_weights(self, tensors, metadata, path) -> None:
+        """Write plain weights, whole or not at all, in the place of those that are there; a link at `path` is not followed.
+
+        tensors: {name: array}, as the network names them.
+        """
+
+    @abstractmethod
     def training(self, config, split, metadata, processes):
         """A Loader of whole batches, augmented, in an order of their own in every epoch."""
 
