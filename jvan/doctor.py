@@ -6,18 +6,15 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
-import tempfile
-import threading
 
-from . import children
 from ._arguments import Parser
 from ._cli import command
-from ._say import show, show_json, tell
+from ._say import show, show_json
 from .boot import prepare
 from .boot.cuda import check_cuda, check_gpus
 from .boot.gate import FATAL
+from .boot.probe import run_child
 from .boot.python import check_jittor
 from .boot.settings import BROKEN, OK, SLOW, Finding, asked, jittor_cache
 
@@ -144,50 +141,6 @@ def check_start(timeout: float) -> Finding:
     slow = [*([] if result["mkl"] else ["without oneDNN"]), *([result["kernels"]] if result["kernels"] else [])]
     slow += [result["fault"]] if result["cuda"] and result["fault"] else []
     return Finding("start", SLOW if slow else OK, "; ".join([what, *slow]))
-
-
-def run_child(code: str, timeout: float) -> tuple[int | None, str, str]:
-    """(exit status, stdout, stderr) of a Python that runs `code`; status None if it took too long.
-
-    jvan's own lines on stderr are passed on at once.
-    """
-    environment = {**os.environ, "log_silent": "1"}
-    with tempfile.TemporaryFile("w+") as output:
-        child = children.start_python(
-            code,
-            environment=environment,
-            stdin=children.DEVNULL,
-            stdout=output,
-            stderr=children.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        late = threading.Event()
-        timer = threading.Timer(timeout, lambda: (late.set(), _kill(child)))
-        timer.start()
-        try:
-            lines = []
-            for line in child.stderr:
-                lines.append(line)
-                if line.startswith("jvan: "):
-                    tell(line.rstrip("\n"))
-            status = child.wait()
-        finally:
-            timer.cancel()
-            if child.poll() is None:  # Ctrl-C: compilers are children of the child
-                _kill(child)
-                child.wait()
-            child.stderr.close()
-        output.seek(0)
-        return None if late.is_set() else status, output.read(), "".join(lines)
-
-
-def _kill(child: children.Child) -> None:
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def last_line(text: str) -> str:

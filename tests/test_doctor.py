@@ -10,6 +10,7 @@ import time
 import pytest
 
 from jvan import doctor
+from jvan.boot.probe import run_child
 from jvan.boot.settings import BROKEN, Finding
 
 from .boot.machines import ROOT, fake_jittor, python
@@ -164,7 +165,7 @@ def test_hopeless_machine_is_told_without_a_try(tmp_path):
 
 def test_hanging_child_is_ended_with_its_children():
     start = time.monotonic()
-    status, *_ = doctor.run_child("import subprocess; subprocess.run(['sleep', '600'])", timeout=2)
+    status, *_ = run_child("import subprocess; subprocess.run(['sleep', '600'])", timeout=2)
     assert status is None and time.monotonic() - start < 60
 
 

@@ -45,7 +45,7 @@ def device_of(name: str) -> str:
     """ "cuda" or "cpu", for "auto" as `use_device` chooses: asked of a child, since a GPU that this process took would be the engines' loss."""
     if name != "auto" or driver.version() is None:
         return "cpu" if name == "auto" else name
-    from ..doctor import run_child
+    from ..boot.probe import run_child
 
     code = "from jvan.device import use_device; print(f'\\n{use_device()}')"
     status, output, _ = run_child(code, timeout=1800)

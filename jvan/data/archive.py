@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from ..errors import DataError
-from .copies import digest
+from ..files import digest
 from .decompress import CHUNK, decompressed
 
 ENDS = 1 << 20

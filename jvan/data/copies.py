@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._say import say
-from ..files import NOT_OTHERS, own_cache_dir, replaced
+from ..files import NOT_OTHERS, digest, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 
 try:
@@ -131,11 +130,6 @@ def forget(copy: str) -> None:
     for place in (_beside(copy), _own(copy)):
         with contextlib.suppress(OSError):
             place.unlink()
-
-
-def digest(text: str) -> str:
-    """Sixteen hexadecimal digits for a name."""
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def own_folder() -> Path:
