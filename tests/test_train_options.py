@@ -1,9 +1,11 @@
 """`jvan train`'s options, their spellings, and the recipes: nothing here trains."""
 
 import shlex
+from dataclasses import fields, replace
 
 import pytest
 
+from jvan.classification.network import settle
 from jvan.classification.recipes import RECIPES, make_config
 from jvan.classification.task import ClassificationConfig
 from jvan.engine.config import differences
@@ -116,8 +118,36 @@ def test_the_imagenet_recipe_is_the_official_one():
 
 
 def test_weights_mean_fine_tuning():
-    config = make_config({"data": "d", "weights": "w", "epochs": 7})
-    assert config.layer_decay < 1 and config.mixup == config.cutmix == config.reprob == 0 and config.epochs == 7
+    """The figures of docs/training.md."""
+    config = make_config({"data": "d", "weights": "w"})
+    assert (config.epochs, config.cooldown_epochs, config.usual_batch, config.warmup_epochs) == (10, 0, 32, 1)
+    assert (config.base_lr, config.layer_decay, config.clip_grad) == (3.2e-3, 0.8, 1.0)
+    assert (config.mixup, config.cutmix, config.reprob, config.crop_scale) == (0.0, 0.0, 0.0, (0.25, 1.0))
+    assert make_config({"data": "d", "weights": "w", "epochs": 7}).epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("arch", "rate"),
+    [("van_b0", 0.1), ("van_b1", 0.1), ("van_b2", 0.1), ("van_b3", 0.2), ("van_b4", 0.2), ("van_b5", 0.2), ("van_b6", 0.3)],
+)  # fmt: skip
+def test_the_drop_path_of_each_network(arch, rate):
+    """Official train.sh for B0 to B4; the fork's fine-tuning after ImageNet-22K for B5 and B6."""
+    config = make_config({"data": "d", "arch": arch, "img_size": 224})
+    assert settle(config, None, pictures=1000, processes=1).drop_path == rate
+    assert settle(replace(config, drop_path=0.05), None, pictures=1000, processes=1).drop_path == 0.05
+
+
+MAY_DIFFER = {
+    "data", "val", "output", "weights", "max_steps", "workers", "log_every", "checkpoint_every", "keep", "resume", "plot",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", fields(ClassificationConfig), ids=lambda field: field.name)
+def test_a_continued_run_is_held_to_every_option_that_decides_what_it_computes(field):
+    """The data are compared by their digest, the weights by theirs."""
+    one = make_config({"data": "d", "output": "o"})
+    other = replace(one, **{field.name: "another"})
+    assert bool(differences(one, other)) is (field.name not in MAY_DIFFER)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
