@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .foreign_names import is_torch_class
 from .source import shown
 from .stand_ins import Global, Inert, Storage
 from .tensor import MAX_DIMS, LazyTensor, itemsize
@@ -47,6 +48,7 @@ def _refuse_marks(m, metadata) -> None:
 
 
 def _over(m, storage, place, dtype: str | None) -> LazyTensor:
+    m.refuse_opaque(storage, "a storage")
     if type(storage) is not Storage or (dtype or storage.dtype) is None:
         raise m.error("a torch tensor has no storage; the file is damaged")
     offset, shape, strides = place
@@ -55,6 +57,7 @@ def _over(m, storage, place, dtype: str | None) -> LazyTensor:
 
 def parameter(m, args) -> LazyTensor:
     """_rebuild_parameter(data, requires_grad, hooks, [state]), torch.nn.Parameter(data, requires_grad)."""
+    m.refuse_opaque(args[0] if args else None, "a tensor")
     if not args or type(args[0]) is not LazyTensor:
         raise m.error("a torch parameter holds no tensor; the file is damaged")
     return args[0]
@@ -62,6 +65,8 @@ def parameter(m, args) -> LazyTensor:
 
 def from_type(m, args):
     """_rebuild_from_type_v2(rebuild, type, args, state): a tensor that somebody gave attributes."""
+    for part in args[:2]:
+        m.refuse_opaque(part, "a tensor of torch's own class")
     plain = len(args) == 4 and all(type(part) is Global for part in args[:2]) and type(args[2]) is tuple
     if not plain or args[0].call not in (tensor, typed_tensor, parameter):
         raise m.error("a torch tensor is of a class of its own; save plain tensors")
@@ -82,7 +87,8 @@ def storage_type(m, identity) -> tuple[str | None, str, int]:
     if type(identity) is not tuple or not 5 <= len(identity) <= 6 or identity[0] != "storage":
         raise m.error("a torch storage is not described as torch does; the file is damaged")
     kind, key, count = identity[1], identity[2], identity[4]
-    named = type(kind) is Global and kind.name.endswith("Storage")
+    m.refuse_opaque(kind, "a class of storages")
+    named = type(kind) is Global and kind.name.endswith("Storage") and not is_torch_class(kind.name)
     if not named or type(key) is not str or type(count) is not int or not 0 <= count < 1 << 48:
         raise m.error("a torch storage is not described as torch does; the file is damaged")
     return kind.dtype, key, count

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .._text import printable
 from .source import Source, shown
-from .stand_ins import Inert
+from .stand_ins import Inert, Named
 from .tensor import LazyTensor
 from .tree import tensors_in
 
@@ -38,7 +38,8 @@ def peel(tree, source: Source, ema: bool = False, entry: str | None = None) -> P
         found.levels.append(tree)
     for _ in range(MAX_WRAPPERS + 1):
         if type(node) is not dict:
-            raise source.error(f"holds {described(node)} where the weights should be; save a state dict")
+            fix = "save model.state_dict()" if type(node) is Inert else "save a state dict"
+            raise source.error(f"holds {described(node)} where the weights should be; {fix}")
         if node and not wanted and all(type(value) is LazyTensor for value in node.values()):
             found.tensors = _checked(node, source)
             return found
@@ -83,6 +84,8 @@ def _unusual(node: dict, source: Source, notes: list[str]) -> dict:
     """The only entry that is a dict of named tensors, whatever its name."""
     names = [key for key, value in node.items() if type(key) is str and _is_state_dict(value)]
     if not names:
+        for name in (name for name in PLAIN if type(node.get(name)) is Inert):
+            raise source.error(f"its {name} is {described(node[name])}, not a state dict; save model.state_dict()")
         raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
     if len({id(node[name]) for name in names}) > 1:
         raise source.error(f"holds several state dicts ({_names(names)}); choose one with entry (--entry)")
@@ -127,7 +130,7 @@ def _checked(node: dict, source: Source) -> dict[str, LazyTensor]:
 
 def described(node) -> str:
     """What an object is, in a few words."""
-    if type(node) is Inert:
+    if type(node) in (Inert, Named):
         return f"an object of {shown(node.name)}"
     if type(node) is LazyTensor:
         return f"a tensor of {node.dtype}, {' x '.join(map(str, node.shape)) or 'a scalar'}"
