@@ -83,6 +83,10 @@ def _table() -> dict[str, Rule]:
         "collections.Counter": Rule(ordered_dict),
         "collections.deque": Rule(deque),
     }
+    for name, kind in of_torch.OTHER_KINDS.items():
+        rules[f"torch._utils.{name}"] = Rule(of_torch.other_kind(kind))
+    for name in of_torch.QUANTISERS:
+        rules[f"torch.{name}"] = Rule()
     for name, dtype in of_torch.STORAGES.items():
         rules[f"torch.{name}Storage"] = Rule(dtype=dtype)
     for dtype in of_torch.DTYPES:

@@ -82,8 +82,8 @@ def attribute(m, args):
 
 def reconstructor(m, args):
     """copyreg._reconstructor(class, object, None): how protocols 0 and 1 make plain objects."""
-    if len(args) == 3 and type(args[0]) is Named and type(args[1]) is Global and args[2] is None:
-        return Inert(args[0].name, foreign=True)
+    if len(args) == 3 and type(args[0]) is Named and type(args[1]) in (Global, Named):
+        return Inert(args[0].name, args[2:], foreign=True)  # the last is what a class of dictionaries holds
     if len(args) != 3 or type(args[0]) is not Global or type(args[1]) is not Global or args[2] is not None:
         raise m.error("the pickle makes an object in a way that no state dict needs; it is damaged or unsafe")
     if is_torch_class(args[0].name) and args[0].call is None:

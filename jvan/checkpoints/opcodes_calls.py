@@ -53,6 +53,8 @@ def build(m):
         fill_array(m, target, state)
     elif type(target) is DType:
         set_order(m, target, state)
+    elif type(target) is Named:
+        m.refuse_opaque(target, "an object that was made")
     elif type(target) is not dict:  # a dict's state is OrderedDict's `_metadata`, which nothing needs
         raise m.error("the pickle gives a state to an object that has none; it is damaged or unsafe")
 

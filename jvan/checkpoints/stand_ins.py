@@ -49,6 +49,18 @@ def opaque(value) -> bool:
     return type(value) in (Inert, Named)
 
 
+class OtherTensor:
+    """A tensor of a kind whose numbers are not read, such as a sparse one; it may lie beside the weights."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"OtherTensor({self.kind})"
+
+
 class Storage:
     """A torch storage: its bytes, the dtype it was declared with (None: untyped) and the file's byte order."""
 

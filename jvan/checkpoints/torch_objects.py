@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .foreign_names import is_torch_class
 from .source import shown
-from .stand_ins import Global, Inert, Storage
+from .stand_ins import Global, Inert, OtherTensor, Storage
 from .tensor import MAX_DIMS, LazyTensor, itemsize
 
 # torch.FloatStorage and so on; the same classes are named under torch.cuda.
@@ -21,9 +21,31 @@ STORAGES = {
     "Bool": "bool",
     "ComplexFloat": "complex64",
     "ComplexDouble": "complex128",
+    "QInt8": "int8",
+    "QUInt8": "uint8",
+    "QInt32": "int32",
 }
-DTYPES = (*STORAGES.values(), "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz")
+DTYPES = (
+    *dict.fromkeys(STORAGES.values()),
+    "uint16",
+    "uint32",
+    "uint64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+)
 DTYPES += ("float8_e5m2fnuz", "float8_e8m0fnu")
+
+# Kinds of tensors that are data, and that no VAN has: torch's function for each.
+OTHER_KINDS = {
+    "_rebuild_sparse_tensor": "sparse",
+    "_rebuild_sparse_csr_tensor": "sparse",
+    "_rebuild_qtensor": "quantised",
+    "_rebuild_meta_tensor_no_storage": "meta",
+    "_rebuild_nested_tensor": "nested",
+}
+QUANTISERS = ("per_tensor_affine", "per_channel_affine", "per_tensor_symmetric", "per_channel_symmetric")
+QUANTISERS += ("per_channel_affine_float_qparams",)
 
 
 def tensor(m, args) -> LazyTensor:
@@ -55,10 +77,10 @@ def _over(m, storage, place, dtype: str | None) -> LazyTensor:
     return LazyTensor(m.source, storage.data, dtype or storage.dtype, shape, strides, offset, storage.order)
 
 
-def parameter(m, args) -> LazyTensor:
+def parameter(m, args) -> LazyTensor | OtherTensor:
     """_rebuild_parameter(data, requires_grad, hooks, [state]), torch.nn.Parameter(data, requires_grad)."""
     m.refuse_opaque(args[0] if args else None, "a tensor")
-    if not args or type(args[0]) is not LazyTensor:
+    if not args or type(args[0]) not in (LazyTensor, OtherTensor):
         raise m.error("a torch parameter holds no tensor; the file is damaged")
     return args[0]
 
@@ -104,5 +126,14 @@ def inert(name: str):
 
     def make(m, args) -> Inert:
         return Inert(name, args)
+
+    return make
+
+
+def other_kind(kind: str):
+    """A maker of stand-ins for tensors of a kind that is not read."""
+
+    def make(m, args) -> OtherTensor:
+        return OtherTensor(kind)
 
     return make

@@ -95,6 +95,7 @@ def written(module: str, protocol: int) -> tuple[bytes, list]:
             "exact": decimal.Decimal("0.1"),
             "plain": types.SimpleNamespace(a=1),
             "int": int,
+            "dictionary": Wide(a=1),
             "typed": typing.Dict[str, int],  # noqa: UP006  OmegaConf keeps such
         }
         if protocol >= 2:
@@ -213,8 +214,9 @@ def test_a_made_one_takes_everything_and_is_opaque(kind, tmp_path):
         (CONFIG + b")\x81)R", 'needs something to call and has an object of "yacs.config.CfgNode"'),
         (CONFIG + b")\x81)\x81", "needs something to call"),
         (CONFIG + b")\x81)}\x92", "needs something to call"),
+        (name("functools", "partial") + b"(" + CONFIG + b"tR)R", 'has an object of "functools.partial"'),
         (CONFIG + b"]R", "calls something that is no global"),
-        (CONFIG + b"}b", "gives a state to an object that has none"),
+        (CONFIG + b"}b", "needs an object that was made"),
         (CONFIG + b"Na", "appends to something that is no list"),
         (CONFIG + b"NNs", "sets items of something that is no dictionary"),
         (b"(" + CONFIG + b"o", 'refuses the pickle global "yacs.config.CfgNode"'),
