@@ -6,17 +6,28 @@ from typing import NamedTuple
 
 from . import numpy_objects as of_numpy
 from . import torch_objects as of_torch
-from .source import Latin1, Span, Text
-from .stand_ins import Global, Inert
+from .makers import (
+    HISTORY,
+    METHODS,
+    attribute,
+    byte_string,
+    complex_number,
+    default_dict,
+    deque,
+    encode,
+    ordered_dict,
+    reconstructor,
+)
 from .torch_objects import inert
 
 
 class Rule(NamedTuple):
-    """`call` makes the stand-in (None: it may be named, not called); `needs`: names one of which must have come before."""
+    """`call` makes the stand-in (None: it may be named, not called). One that is `settled_by_use` is refused unless
+    it is used as real files use it."""
 
     call: object = None
     dtype: str | None = None
-    needs: tuple[str, ...] | None = None
+    settled_by_use: bool = False
 
 
 # Old and new homes of the same thing (Python 2 and 3, numpy 1 and 2, torch's devices).
@@ -28,8 +39,6 @@ MOVED = (
     ("pathlib._local.", "pathlib."),
     ("jittor.jittor_core.Var", "jittor_core.Var"),
 )
-HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
-METHODS = ("min", "max", "mean", "current")
 
 
 def renamed(name: str) -> str:
@@ -38,76 +47,6 @@ def renamed(name: str) -> str:
         if name.startswith(old):
             return new + name[len(old) :]
     return name
-
-
-def ordered_dict(m, args) -> dict:
-    """OrderedDict(), OrderedDict([(key, value), …]), Counter({…})."""
-    made: dict = {}
-    for source in args:
-        for pair in source.items() if type(source) is dict else source if type(source) in (list, tuple) else (None,):
-            if type(pair) not in (list, tuple) or len(pair) != 2:
-                raise m.error("the pickle makes a dictionary from something that is none; it is damaged")
-            m.set_item(made, *pair)
-            m.objects += 1
-    return made
-
-
-def default_dict(m, args) -> dict:
-    """defaultdict(factory): the factory is forgotten."""
-    return ordered_dict(m, args[1:])
-
-
-def deque(m, args) -> list:
-    """deque([…], maxlen)."""
-    if args and type(args[0]) not in (list, tuple):
-        raise m.error("the pickle makes a deque from something that is no list; it is damaged")
-    m.objects += len(args[0]) if args else 0
-    return list(args[0]) if args else []
-
-
-def encode(m, args):
-    """_codecs.encode(text, "latin1"): how protocols 0 to 2 write bytes."""
-    if len(args) != 2 or args[1] not in ("latin1", "latin-1") or type(args[0]) not in (str, Text):
-        raise m.error("the pickle encodes text other than as Latin-1; it is damaged")
-    if type(args[0]) is Text:
-        return args[0].as_latin1()
-    m.note_text(len(args[0]))
-    try:
-        return args[0].encode("latin-1")
-    except UnicodeError:
-        raise m.error("the pickle encodes text that is not Latin-1; it is damaged") from None
-
-
-def byte_string(m, args):
-    """bytes(), bytearray(b"…"), bytearray("…", "latin-1")."""
-    if len(args) == 2:
-        return encode(m, args)
-    if not args:
-        return b""
-    if len(args) != 1 or type(args[0]) not in (bytes, Latin1, Span):
-        raise m.error("the pickle makes bytes from something that is none; it is damaged")
-    return args[0]
-
-
-def complex_number(m, args) -> complex:
-    if len(args) != 2 or not all(type(part) is float for part in args):
-        raise m.error("the pickle holds a damaged complex number")
-    return complex(*args)
-
-
-def history_method(m, args):
-    """getattr(HistoryBuffer, "mean"): mmengine's logs name their own methods so. Nothing is looked up."""
-    if len(args) != 2 or type(args[0]) is not Global or args[0].name != HISTORY or args[1] not in METHODS:
-        return m.refuse("builtins.getattr")
-    return Inert(f"{HISTORY}.{args[1]}")
-
-
-def reconstructor(m, args):
-    """copyreg._reconstructor(class, object, None): how protocols 0 and 1 make plain objects."""
-    if len(args) != 3 or type(args[0]) is not Global or type(args[1]) is not Global or args[2] is not None:
-        raise m.error("the pickle makes an object in a way that no state dict needs; it is damaged or unsafe")
-    made = Inert(args[0].name) if args[0].call is None or not args[0].allowed else args[0].call(m, ())
-    return made
 
 
 def _table() -> dict[str, Rule]:
@@ -139,17 +78,26 @@ def _table() -> dict[str, Rule]:
         # how objects of the classes below are made and described
         "copyreg._reconstructor": Rule(reconstructor),
         "builtins.object": Rule(),
-        "builtins.getattr": Rule(history_method, needs=(HISTORY,)),
+        "builtins.getattr": Rule(attribute, settled_by_use=True),
         "collections.defaultdict": Rule(default_dict),
         "collections.Counter": Rule(ordered_dict),
         "collections.deque": Rule(deque),
     }
+    for name, kind in of_torch.OTHER_KINDS.items():
+        rules[f"torch._utils.{name}"] = Rule(of_torch.other_kind(kind))
+    for name in of_torch.QUANTISERS:
+        rules[f"torch.{name}"] = Rule()
     for name, dtype in of_torch.STORAGES.items():
         rules[f"torch.{name}Storage"] = Rule(dtype=dtype)
     for dtype in of_torch.DTYPES:
         rules[f"torch.{dtype}"] = Rule(dtype=dtype)
-    for name in ("int", "float", "str", "bool", "list", "dict", "tuple"):  # the factories of defaultdicts
+    # the factories of defaultdicts, the types of a configuration's fields; protocol 2 has int and str in Python 2's words
+    for name in ("int", "float", "str", "bool", "list", "dict", "tuple", "long", "unicode"):
         rules[f"builtins.{name}"] = Rule()
+    for name in TYPING:
+        rules[f"typing.{name}"] = Rule()
+    for name in ("Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"):
+        rules[f"enum.{name}"] = Rule()
     for method in METHODS:  # protocol 4 names them directly
         rules[f"{HISTORY}.{method}"] = Rule()
     for name in INERT:
@@ -176,5 +124,36 @@ INERT = (
     "pathlib.PurePosixPath",
     "pathlib.PureWindowsPath",
     "torch.serialization._get_layout",
+    "torch.torch_version.TorchVersion",
+    "datetime.date",
+    "datetime.datetime",
+    "datetime.time",
+    "datetime.timedelta",
+    "datetime.timezone",
+    "decimal.Decimal",
+    "functools.partial",
+    "types.SimpleNamespace",
+    "uuid.SafeUUID",
+    "uuid.UUID",
+    "_operator.or_",  # how Python 3.11 writes an enum's combined flags
+    "operator.or_",
+    "_operator.getitem",  # how typing writes Dict[str, int]
+    "operator.getitem",
+)
+TYPING = (
+    "Any",
+    "Callable",
+    "Dict",
+    "FrozenSet",
+    "Iterable",
+    "List",
+    "Literal",
+    "Mapping",
+    "Optional",
+    "Sequence",
+    "Set",
+    "Tuple",
+    "Type",
+    "Union",
 )
 ALLOWED = _table()

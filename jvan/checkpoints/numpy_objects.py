@@ -36,6 +36,7 @@ def set_order(m, target: DType, state) -> None:
 
 def reconstruct(m, args) -> LazyTensor:
     """numpy.core.multiarray._reconstruct(ndarray, (0,), b"b"): an array that its state will fill."""
+    m.refuse_opaque(args[0] if args else None, "numpy.ndarray")
     if len(args) != 3 or type(args[0]) is not Global or args[0].name != "numpy.ndarray":
         raise m.error("holds a numpy object that is no plain array; save arrays of numbers")
     return LazyTensor.blank(m.source)
@@ -65,6 +66,8 @@ def scalar(m, args) -> LazyTensor:
 
 def place(m, target: LazyTensor, data, kind, shape, fortran: bool) -> LazyTensor:
     """Fill `target` from contiguous bytes; their number must be exactly what shape and dtype need."""
+    m.refuse_opaque(kind, "a numpy dtype")
+    m.refuse_opaque(data, "an array's bytes")
     if type(data) is str and data.isascii():  # a Python 2 string
         m.note_text(len(data))  # a copy each time, of one string perhaps
         data = data.encode("ascii")

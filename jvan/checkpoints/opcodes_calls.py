@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .numpy_objects import fill_array, set_order
 from .opcodes import LONGEST_NAME, decoded, op
-from .stand_ins import DType, Global, Inert
+from .stand_ins import DType, Global, Inert, Named
 from .tensor import LazyTensor
 
 
@@ -35,7 +35,9 @@ def reduce(m):
 @op(b"\x92")
 def new_with_keywords(m):
     keywords, args, function = m.pop(), m.pop(), m.pop()
-    if keywords != {} and not (type(function) is Global and not function.allowed):
+    if type(function) is Named and type(keywords) is dict and type(args) is tuple:
+        args = (*args, keywords)
+    elif keywords != {} and not (type(function) is Global and not function.allowed):
         raise m.error("the pickle makes an object with keyword arguments; no state dict does")
     m.call(function, args)
 
@@ -51,6 +53,8 @@ def build(m):
         fill_array(m, target, state)
     elif type(target) is DType:
         set_order(m, target, state)
+    elif type(target) is Named:
+        m.refuse_opaque(target, "an object that was made")
     elif type(target) is not dict:  # a dict's state is OrderedDict's `_metadata`, which nothing needs
         raise m.error("the pickle gives a state to an object that has none; it is damaged or unsafe")
 
@@ -82,7 +86,7 @@ def inst(m):
 @op(b"o")
 def obj(m):
     function, *args = m.pop_mark() or [None]
-    name = function.name if type(function) is Global else "something unnamed"
+    name = function.name if type(function) in (Global, Named) else "something unnamed"
     m.call(m.refuse(name), tuple(args))
 
 

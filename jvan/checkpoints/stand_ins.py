@@ -16,17 +16,49 @@ class Global:
         return f"Global({self.name})"
 
 
+class Named:
+    """A class of a package that jvan knows nothing of: its name. It may be made into an Inert, or nest another name."""
+
+    __slots__ = ("name", "nested")
+
+    def __init__(self, name: str, nested: bool = False):
+        self.name, self.nested = name, nested
+
+    def __repr__(self) -> str:
+        return f"Named({self.name})"
+
+
 class Inert:
     """An object of a class that was not imported: its name, the arguments it was made from, its state,
-    and the items put into it (values, or key and value pairs)."""
+    and the items put into it (values, or key and value pairs).
 
-    __slots__ = ("args", "items", "name", "state")
+    One that is `foreign`, of a class that jvan knows nothing of, may hold itself; nothing looks into it.
+    """
 
-    def __init__(self, name: str, args: tuple = (), state=None):
-        self.name, self.args, self.state, self.items = name, args, state, []
+    __slots__ = ("args", "foreign", "items", "name", "state")
+
+    def __init__(self, name: str, args: tuple = (), state=None, foreign: bool = False):
+        self.name, self.args, self.state, self.items, self.foreign = name, args, state, [], foreign
 
     def __repr__(self) -> str:
         return f"Inert({self.name})"
+
+
+def opaque(value) -> bool:
+    """Whether something is a stand-in that no tensor, storage or dictionary can be made from."""
+    return type(value) in (Inert, Named)
+
+
+class OtherTensor:
+    """A tensor of a kind whose numbers are not read, such as a sparse one; it may lie beside the weights."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"OtherTensor({self.kind})"
 
 
 class Storage:

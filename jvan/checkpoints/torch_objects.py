@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .foreign_names import is_torch_class
 from .source import shown
-from .stand_ins import Global, Inert, Storage
+from .stand_ins import Global, Inert, OtherTensor, Storage
 from .tensor import MAX_DIMS, LazyTensor, itemsize
 
 # torch.FloatStorage and so on; the same classes are named under torch.cuda.
@@ -20,9 +21,31 @@ STORAGES = {
     "Bool": "bool",
     "ComplexFloat": "complex64",
     "ComplexDouble": "complex128",
+    "QInt8": "int8",
+    "QUInt8": "uint8",
+    "QInt32": "int32",
 }
-DTYPES = (*STORAGES.values(), "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz")
+DTYPES = (
+    *dict.fromkeys(STORAGES.values()),
+    "uint16",
+    "uint32",
+    "uint64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+)
 DTYPES += ("float8_e5m2fnuz", "float8_e8m0fnu")
+
+# Kinds of tensors that are data, and that no VAN has: torch's function for each.
+OTHER_KINDS = {
+    "_rebuild_sparse_tensor": "sparse",
+    "_rebuild_sparse_csr_tensor": "sparse",
+    "_rebuild_qtensor": "quantised",
+    "_rebuild_meta_tensor_no_storage": "meta",
+    "_rebuild_nested_tensor": "nested",
+}
+QUANTISERS = ("per_tensor_affine", "per_channel_affine", "per_tensor_symmetric", "per_channel_symmetric")
+QUANTISERS += ("per_channel_affine_float_qparams",)
 
 
 def tensor(m, args) -> LazyTensor:
@@ -47,21 +70,25 @@ def _refuse_marks(m, metadata) -> None:
 
 
 def _over(m, storage, place, dtype: str | None) -> LazyTensor:
+    m.refuse_opaque(storage, "a storage")
     if type(storage) is not Storage or (dtype or storage.dtype) is None:
         raise m.error("a torch tensor has no storage; the file is damaged")
     offset, shape, strides = place
     return LazyTensor(m.source, storage.data, dtype or storage.dtype, shape, strides, offset, storage.order)
 
 
-def parameter(m, args) -> LazyTensor:
+def parameter(m, args) -> LazyTensor | OtherTensor:
     """_rebuild_parameter(data, requires_grad, hooks, [state]), torch.nn.Parameter(data, requires_grad)."""
-    if not args or type(args[0]) is not LazyTensor:
+    m.refuse_opaque(args[0] if args else None, "a tensor")
+    if not args or type(args[0]) not in (LazyTensor, OtherTensor):
         raise m.error("a torch parameter holds no tensor; the file is damaged")
     return args[0]
 
 
 def from_type(m, args):
     """_rebuild_from_type_v2(rebuild, type, args, state): a tensor that somebody gave attributes."""
+    for part in args[:2]:
+        m.refuse_opaque(part, "a tensor of torch's own class")
     plain = len(args) == 4 and all(type(part) is Global for part in args[:2]) and type(args[2]) is tuple
     if not plain or args[0].call not in (tensor, typed_tensor, parameter):
         raise m.error("a torch tensor is of a class of its own; save plain tensors")
@@ -82,7 +109,8 @@ def storage_type(m, identity) -> tuple[str | None, str, int]:
     if type(identity) is not tuple or not 5 <= len(identity) <= 6 or identity[0] != "storage":
         raise m.error("a torch storage is not described as torch does; the file is damaged")
     kind, key, count = identity[1], identity[2], identity[4]
-    named = type(kind) is Global and kind.name.endswith("Storage")
+    m.refuse_opaque(kind, "a class of storages")
+    named = type(kind) is Global and kind.name.endswith("Storage") and not is_torch_class(kind.name)
     if not named or type(key) is not str or type(count) is not int or not 0 <= count < 1 << 48:
         raise m.error("a torch storage is not described as torch does; the file is damaged")
     return kind.dtype, key, count
@@ -98,5 +126,14 @@ def inert(name: str):
 
     def make(m, args) -> Inert:
         return Inert(name, args)
+
+    return make
+
+
+def other_kind(kind: str):
+    """A maker of stand-ins for tensors of a kind that is not read."""
+
+    def make(m, args) -> OtherTensor:
+        return OtherTensor(kind)
 
     return make

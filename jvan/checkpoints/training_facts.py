@@ -59,7 +59,7 @@ def class_names_in(levels: list, num_classes: int) -> tuple[tuple[str, ...] | No
 def _arguments(level: dict) -> dict:
     """What the script's arguments say of pictures, under the names of Preprocessing."""
     held = level.get("args")
-    held = held.state if type(held) is Inert else held
+    held = held.state if type(held) is Inert and not held.foreign else held
     if type(held) is not dict:
         return {}
     size = held.get("input_size") if _said(held.get("input_size")) else held.get("img_size")
@@ -88,12 +88,14 @@ def _value(key: str, value, channels: int):
 
 
 def _shown(value) -> str:
-    return str(value[:8]) if type(value) in (list, tuple) else repr(value)
+    if type(value) in (list, tuple):
+        return "[" + ", ".join(_shown(part) if type(part) not in (list, tuple) else "…" for part in value[:8]) + "]"
+    return repr(value) if type(value) in (str, int, float, bool) else type(value).__name__
 
 
 def _at(level, path: tuple[str, ...]):
     for key in path:
-        level = level.state if type(level) is Inert else level
+        level = level.state if type(level) is Inert and not level.foreign else level
         if type(level) is not dict:
             return None
         level = level.get(key)

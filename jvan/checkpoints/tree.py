@@ -12,11 +12,11 @@ CONTAINERS = (list, tuple, dict, Inert)
 
 
 def children(node):
-    """The objects that a container holds directly."""
+    """The objects that a container holds directly; what lies in an object of a foreign class is nobody's business."""
     if type(node) is dict:
         return iter(node.values())
     if type(node) is Inert:
-        return iter([node.args, node.state, node.items])
+        return iter(() if node.foreign else (node.args, node.state, node.items))
     return iter(node)
 
 

@@ -10,10 +10,12 @@ import math
 
 from ..errors import CheckpointError
 from . import opcodes_calls, opcodes_structure  # noqa: F401  they fill the table
-from .allowed import ALLOWED, renamed
+from .foreign_names import is_torch_class
 from .opcodes import OPS
-from .source import Source, Span, shown
-from .stand_ins import Global, Inert
+from .pickle_input import Input
+from .pickle_names import ADVICE, Names
+from .source import Source, shown
+from .stand_ins import Global, Inert, Named, opaque
 from .tree import check_tree
 
 STOP = ord(".")
@@ -23,11 +25,9 @@ MAX_MARKS = 10_000
 MAX_STACK = 1_000_000
 MAX_TEXT = 64 << 20
 MAX_TUPLE_KEYS = 4096  # hashes of tuples, unlike those of strings, can be made to collide
-MAX_NAMES = 1000
-ADVICE = "a state dict needs no code; ask for the weights alone, best as safetensors"
 
 
-class Unpickler:
+class Unpickler(Input):
     """Reads one pickle from `source[start:stop]`.
 
     `storage_of(machine, persistent id)` gives torch's storages; without it persistent ids are refused.
@@ -36,25 +36,25 @@ class Unpickler:
     """
 
     def __init__(self, source: Source, start: int = 0, stop: int | None = None, storage_of=None, list_refused=False):
-        self.source, self.start = source, start
-        self.stop = source.size if stop is None else stop
-        self.data = source.view(start, self.stop)
-        self.at = 0
+        super().__init__(source, start, stop)
         self.stack, self.marks, self.memo = [], [], {}
-        self.storage_of, self.list_refused = storage_of, list_refused
-        self.globals: dict[str, bool] = {}
-        self.found: dict[str, Global] = {}
-        self.objects = self.text = self.tuple_keys = 0
+        self.storage_of = storage_of
+        self.names = Names(
+            source.error, list_refused
+        )  # it knows nothing of the machine: a circle would outlive the reading
+        self.objects = self.text = self.tuple_keys = self.set_aside = 0
 
     def load(self):
         """Run to the STOP opcode and return the checked object; `end` is then the position after it."""
         try:
             return self._run()
         except CheckpointError:
-            refused = [name for name, allowed in self.globals.items() if not allowed]
-            if self.list_refused and refused:  # what is unsafe matters more than that it is damaged, too
-                raise self.error(f"refuses the pickle globals {', '.join(map(shown, refused[:8]))}; {ADVICE}") from None
+            self.names.refuse_all()  # what is unsafe matters more than that it is damaged, too
             raise
+
+    @property
+    def globals(self) -> dict[str, bool]:
+        return self.names.verdicts
 
     def _run(self):
         data, size = self.data, len(self.data)
@@ -75,46 +75,10 @@ class Unpickler:
         value = self.pop()
         if self.stack or self.marks:
             raise self.error("the pickle leaves objects on its stack; it is damaged")
+        if self.names.unsettled and not self.names.listing:
+            self.names.refuse_all()
         check_tree(value, self.source)
         return value
-
-    @property
-    def end(self) -> int:
-        return self.start + self.at
-
-    def error(self, message: str):
-        return self.source.error(message)
-
-    # The input
-
-    def take(self, count: int) -> memoryview:
-        """The next `count` bytes."""
-        begin, self.at = self.at, self.at + count
-        if count > len(self.data) - begin:
-            raise self.error("the pickle ends in the middle of an object; the file is truncated or damaged")
-        return self.data[begin : self.at]
-
-    def number(self, size: int, signed: bool = False) -> int:
-        return int.from_bytes(self.take(size), "little", signed=signed)
-
-    def line(self, limit: int) -> bytes:
-        """The bytes before the next line break, at most `limit` of them."""
-        reach = 256
-        while True:
-            piece = bytes(self.data[self.at : self.at + min(reach, limit)])
-            length = piece.find(b"\n")
-            if length >= 0:
-                self.at += length + 1
-                return piece[:length]
-            if reach >= limit or len(piece) < reach:
-                raise self.error("the pickle holds a text line that is endless or too long; it is damaged")
-            reach *= 8
-
-    def span(self, count: int, kind=Span) -> Span:
-        """The next `count` bytes as a place in the file, not read."""
-        begin = self.start + self.at
-        self.take(count)
-        return kind(self.source, begin, count)
 
     # The stack
 
@@ -159,40 +123,46 @@ class Unpickler:
             raise self.error(f"the pickle holds more than {MAX_TEXT >> 20} MiB of text; no state dict needs as much")
 
     def find(self, module: str, name: str) -> None:
-        """Push the stand-in for a global; CheckpointError if it is not on the list of allowed ones."""
-        full = f"{module}.{name}"
-        known = self.found.get(full)
-        if known is None:
-            known = self.found[full] = self._admit(full, ALLOWED.get(renamed(full)))
-        self.push(known)
-
-    def _admit(self, full: str, rule) -> Global:
-        allowed = rule is not None and (rule.needs is None or any(n in self.globals for n in rule.needs))
-        self.globals[full] = allowed
-        if allowed:
-            return Global(renamed(full), rule.call, rule.dtype)
-        return self.refuse(full)
+        """Push the stand-in for a global; CheckpointError if it is refused."""
+        if self.names.is_new(module, name):
+            self.note_text(len(module) + len(name))
+        self.push(self.names.find(module, name))
 
     def refuse(self, name: str) -> Global:
-        """Raise, or, where the refused names are to be listed, stand in."""
-        if not self.list_refused or len(self.globals) > MAX_NAMES:
-            raise self.error(f"refuses the pickle global {shown(name)}; {ADVICE}")
-        self.globals[name] = False
-        return Global(name, allowed=False)
+        return self.names.refuse(name)
 
     def call(self, function, args) -> None:
         """Push what our own function for a global makes of `args`."""
-        if type(function) is not Global or type(args) is not tuple:
+        self.refuse_opaque(function, "something to call", but=Named)
+        if type(function) not in (Global, Named) or type(args) is not tuple:
             raise self.error("the pickle calls something that is no global; it is damaged or unsafe")
-        if not function.allowed:
-            self.made(Inert(function.name, args))
+        if type(function) is Named or not function.allowed:
+            self.made(Inert(function.name, args, foreign=type(function) is Named))
+        elif is_torch_class(function.name) and function.call is None:
+            raise self.whole_object(function.name)
         elif function.call is None:
             raise self.error(f"the pickle calls {shown(function.name)}, which may only be named; {ADVICE}")
         else:
             self.made(function.call(self, args))
 
+    def whole_object(self, name: str):
+        return self.error(f"holds a whole object of {shown(name)}, not its weights; save model.state_dict()")
+
+    def refuse_opaque(self, value, wanted: str, but=None) -> None:
+        """CheckpointError, by name, where an opaque stand-in lies where something else is needed."""
+        if opaque(value) and type(value) is not but:
+            raise self.error(
+                f"the pickle needs {wanted} and has an object of {shown(value.name)}; save a plain state dict"
+            )
+
     def set_item(self, target: dict, key, value) -> None:
-        """Put a pair into a dict: keys are text, numbers, bytes or short tuples of them, each once."""
+        """Put a pair into a dict: keys are text, numbers, bytes or short tuples of them, each once.
+
+        A pair whose key is a stand-in, which cannot be hashed, is set aside.
+        """
+        if opaque(key) or (type(key) is tuple and any(opaque(part) for part in key[:16])):
+            self.set_aside += 1
+            return
         if type(key) is tuple:
             self.tuple_keys += 1
             plain = self.tuple_keys <= MAX_TUPLE_KEYS and len(key) <= 16 and all(_is_key(part) for part in key)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .._text import printable
 from .source import Source, shown
-from .stand_ins import Inert
+from .stand_ins import Inert, Named, OtherTensor
 from .tensor import LazyTensor
 from .tree import tensors_in
 
@@ -38,7 +38,8 @@ def peel(tree, source: Source, ema: bool = False, entry: str | None = None) -> P
         found.levels.append(tree)
     for _ in range(MAX_WRAPPERS + 1):
         if type(node) is not dict:
-            raise source.error(f"holds {described(node)} where the weights should be; save a state dict")
+            fix = "save model.state_dict()" if type(node) in (Inert, Named) else "save a state dict"
+            raise source.error(f"holds {described(node)} where the weights should be; {fix}")
         if node and not wanted and all(type(value) is LazyTensor for value in node.values()):
             found.tensors = _checked(node, source)
             return found
@@ -73,6 +74,7 @@ def _enter(node: dict, source: Source, wanted: bool, notes: list[str]):
         raise source.error(f"holds no averaged weights ({_entries(node)}); leave out ema (--ema)")
     if averaged:
         raise source.error(f"holds averaged weights alone ({_entries(node)}); ask for them with ema=True (--ema)")
+    _refuse_other_kinds(node, source)
     if any(type(value) is LazyTensor for value in node.values()):
         others = [key for key, value in node.items() if type(value) is not LazyTensor]
         raise source.error(f"mixes tensors with other entries ({_names(others)}); save a state dict alone")
@@ -83,11 +85,29 @@ def _unusual(node: dict, source: Source, notes: list[str]) -> dict:
     """The only entry that is a dict of named tensors, whatever its name."""
     names = [key for key, value in node.items() if type(key) is str and _is_state_dict(value)]
     if not names:
+        for name in (name for name in PLAIN if type(node.get(name)) in (Inert, Named)):
+            raise source.error(f"its {name} is {described(node[name])}, not a state dict; save model.state_dict()")
         raise source.error(f"holds no state dict ({_entries(node)}); known wrappers are {', '.join(PLAIN)}")
     if len({id(node[name]) for name in names}) > 1:
         raise source.error(f"holds several state dicts ({_names(names)}); choose one with entry (--entry)")
     notes.append(f"the weights are taken from the entry {shown(names[0])}, the only one that holds named tensors")
     return node[names[0]]
+
+
+FIXES = {
+    "sparse": "save it dense (tensor.to_dense())",
+    "quantised": "save it dequantised (tensor.dequantize())",
+    "meta": "it has no numbers; save a model that has its weights",
+    "nested": "save its parts (tensor.unbind())",
+}
+
+
+def _refuse_other_kinds(node: dict, source: Source) -> None:
+    """CheckpointError where a state dict, here or under a known name, holds a tensor of a kind that is not read."""
+    for held in (node, *(node[name] for name in PLAIN if type(node.get(name)) is dict)):
+        for name, value in held.items():
+            if type(value) is OtherTensor:
+                raise source.error(f"holds {described(value)} ({shown(name)}) among the weights; {FIXES[value.kind]}")
 
 
 def _is_state_dict(node) -> bool:
@@ -127,8 +147,10 @@ def _checked(node: dict, source: Source) -> dict[str, LazyTensor]:
 
 def described(node) -> str:
     """What an object is, in a few words."""
-    if type(node) is Inert:
+    if type(node) in (Inert, Named):
         return f"an object of {shown(node.name)}"
+    if type(node) is OtherTensor:
+        return f"a {node.kind} tensor"
     if type(node) is LazyTensor:
         return f"a tensor of {node.dtype}, {' x '.join(map(str, node.shape)) or 'a scalar'}"
     if type(node) in (dict, list, tuple):

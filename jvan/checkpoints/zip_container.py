@@ -107,7 +107,13 @@ class ZipContainer:
         if at < 0 or len(tail) - at < 22:
             raise source.error("the zip archive has no directory at its end; the file is truncated, fetch it again")
         disk, first_disk, here, count, size, start, comment = struct.unpack("<4H2LH", tail[at + 4 : at + 22])
-        if at + 22 + comment != len(tail):
+        after = len(tail) - (at + 22 + comment)
+        if after > 0:
+            raise source.error(
+                f"has {after} bytes after the end of its zip archive; fetch it again, or cut them off (its first "
+                f"{source.size - after} bytes are the archive)"
+            )
+        if after:
             raise source.error("the zip archive does not end with its directory; it is damaged or unsafe")
         end = tail_start + at
         if tail[max(0, at - 20) : at][:4] == LOCATOR:

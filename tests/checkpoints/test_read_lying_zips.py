@@ -148,7 +148,10 @@ def test_directories_that_lie(lies, words, tmp_path):
 def test_bytes_around_the_archive(tmp_path):
     good = build(tmp_path / "x.pth", parts()).read_bytes()
     for data, words in (
-        (good + b"tail", "does not end with its directory"),
+        (
+            good + b"\r\n",
+            f"has 2 bytes after the end of its zip archive; fetch it again, or cut them off (its first {len(good)}",
+        ),
         (good[:-1], "truncated"),
         (good[:40], "truncated"),
         (good[: len(good) // 2], "truncated"),

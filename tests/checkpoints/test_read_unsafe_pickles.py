@@ -39,7 +39,6 @@ TARGETS = [
     ("builtins", "open"),
     ("builtins", "compile"),
     ("builtins", "print"),
-    ("functools", "partial"),
     ("operator", "attrgetter"),
     ("importlib", "import_module"),
     ("runpy", "run_path"),
