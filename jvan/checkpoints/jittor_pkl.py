@@ -12,7 +12,7 @@ TRAILER = 28
 
 
 def read_jittor_pkl(source: Source, list_refused: bool = False):
-    """The object that jittor.save wrote, as (tree, globals); CheckpointError if the checksum is wrong.
+    """The object that jittor.save wrote, as (tree, globals, pairs set aside); CheckpointError if the checksum is wrong.
 
     The checksum shows damage, not intent: what it covers is read as strictly as any other pickle.
     """
@@ -25,7 +25,7 @@ def read_jittor_pkl(source: Source, list_refused: bool = False):
     tree = machine.load()
     if machine.end != stop:
         raise source.error(f"{stop - machine.end} bytes follow the end of the pickle; the file is damaged or unsafe")
-    return tree, machine.globals
+    return tree, machine.globals, machine.set_aside
 
 
 def _sha1(source: Source, stop: int) -> bytes:

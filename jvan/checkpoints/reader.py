@@ -42,6 +42,7 @@ class Checkpoint:
         self.files = [Path(part.source.name) for part in parts]
         self.globals = sorted({name for part in parts for name in part.globals})
         self.refused = sorted({name for part in parts for name, allowed in part.globals.items() if not allowed})
+        self.set_aside = sum(part.set_aside for part in parts)
         self.metadata, self.config = metadata, config
         self.header = parts[0].header
         self._sources = [part.source for part in parts]
@@ -74,6 +75,10 @@ class Checkpoint:
         size = sum(s.size for s in self._sources)
         if cost > budget(size):
             raise source.error(f"its tensors claim {cost} bytes in a file of {size}; it is damaged or unsafe")
+        if self.set_aside:
+            found.notes.append(
+                f"{self.set_aside} dictionary entries whose keys are objects of other programs are left out"
+            )
         return found
 
     def close(self) -> None:
@@ -91,7 +96,7 @@ class _Part:
     """One file of a checkpoint."""
 
     def __init__(self, source: Source, list_refused: bool):
-        self.source, self.header, self.globals = source, {}, {}
+        self.source, self.header, self.globals, self.set_aside = source, {}, {}, 0
         self.format = format_of(source)
         if self.format == "zip":
             container = ZipContainer(source)
@@ -99,12 +104,12 @@ class _Part:
             if self.format == "npz":
                 self.tree = read_npz(source, container)
             else:
-                self.tree, self.globals = read_torch_zip(source, container, list_refused)
+                self.tree, self.globals, self.set_aside = read_torch_zip(source, container, list_refused)
         elif self.format == "safetensors":
             self.tree, self.header = read_safetensors(source)
         else:
             read = read_torch_legacy if self.format == "torch-legacy" else read_jittor_pkl
-            self.tree, self.globals = read(source, list_refused)
+            self.tree, self.globals, self.set_aside = read(source, list_refused)
 
 
 def open_checkpoint(path, *, list_refused: bool = False) -> Checkpoint:

@@ -18,7 +18,7 @@ def is_torch_legacy(source: Source) -> bool:
 
 
 def read_torch_legacy(source: Source, list_refused: bool = False):
-    """The object that torch.save wrote, as (tree, globals); CheckpointError for anything else."""
+    """The object that torch.save wrote, as (tree, globals, pairs set aside); CheckpointError for anything else."""
     magic, at = _pickle(source, 0)
     version, at = _pickle(source, at)
     system, at = _pickle(source, at)
@@ -31,7 +31,7 @@ def read_torch_legacy(source: Source, list_refused: bool = False):
     tree = machine.load()
     keys, at = _pickle(source, machine.end)
     storages.locate(source, keys, at)
-    return tree, machine.globals
+    return tree, machine.globals, machine.set_aside
 
 
 def _pickle(source: Source, at: int):

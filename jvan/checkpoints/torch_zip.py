@@ -10,7 +10,7 @@ from .zip_container import DEFLATED, ZipContainer, ZipEntry
 
 
 def read_torch_zip(source: Source, container: ZipContainer, list_refused: bool = False):
-    """The object that torch.save wrote, as (tree, globals); CheckpointError for anything else."""
+    """The object that torch.save wrote, as (tree, globals, pairs set aside); CheckpointError for anything else."""
     root = _root(source, container)
     order = _byte_order(source, container.entries.get(f"{root}/byteorder"))
     storages: dict[str, ZipEntry] = {}
@@ -35,7 +35,7 @@ def read_torch_zip(source: Source, container: ZipContainer, list_refused: bool =
     tree = machine.load()
     if machine.end != pickled[2]:
         raise source.error("data.pkl goes on after its end; it is damaged or unsafe")
-    return tree, machine.globals
+    return tree, machine.globals, machine.set_aside
 
 
 def _place(source: Source, entry: ZipEntry):

@@ -188,3 +188,15 @@ def test_classes_of_torch_may_be_named_and_not_made(tmp_path):
         "torch.nn._X",
     ):
         assert not is_torch_class(other)
+
+
+def test_pairs_whose_keys_are_objects_are_left_out_and_counted(tmp_path):
+    made = CONFIG + b")\x81"
+    pairs = b"}(" + made + number(1) + made + number(2) + text("kept") + number(3) + b"u"
+    path = torch_zip(tmp_path / "x.pth", state(state_dict=state(w=SAFE), extra=pairs))
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.tree["extra"] == {"kept": 3} and checkpoint.set_aside == 2
+        notes = checkpoint.weights().notes
+    assert notes == ["2 dictionary entries whose keys are of a class that is not read: left out"]
+    with open_checkpoint(torch_zip(tmp_path / "y.pth", state(w=SAFE))) as checkpoint:
+        assert not checkpoint.weights().notes
