@@ -76,9 +76,8 @@ class Checkpoint:
         if cost > budget(size):
             raise source.error(f"its tensors claim {cost} bytes in a file of {size}; it is damaged or unsafe")
         if self.set_aside:
-            found.notes.append(
-                f"{self.set_aside} dictionary entries whose keys are objects of other programs are left out"
-            )
+            entries = "entry whose key is" if self.set_aside == 1 else "entries whose keys are"
+            found.notes.append(f"{self.set_aside} dictionary {entries} of a class that is not read: left out")
         return found
 
     def close(self) -> None:
