@@ -42,7 +42,7 @@ setup(
         ]
     },
     install_requires=[
-        "jittor>=1.3.11,<1.4",
+        "jittor==1.3.11.*",
         "numpy<2",  # Jittor 1.3 corrupts arrays with numpy 2, without a word
         "pillow",
         "safetensors",
