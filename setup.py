@@ -35,7 +35,7 @@ setup(
         "jvan": [
             "py.typed",
             "assets/*",
-            "checkpoints/*.json",
+            "checkpoints/published/*.json",
             "ops/kernels/*.h",
             "ops/cuda/*.cuh",
             *CUDA,

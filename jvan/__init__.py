@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "list_models": "variants",
-    "list_weights": "checkpoints.catalogue",
+    "list_weights": "checkpoints.published.catalogue",
     "create_model": "models",
     "load_weights": "models",
     "read_checkpoint": "checkpoints.reader",

@@ -39,7 +39,7 @@ same names: with a classifier's head they are official, otherwise mmseg (which m
 def main(argv: list[str] | None = None) -> int:
     """Convert one checkpoint and say what became of it; 2 for bad usage, 1 for a failed job."""
     options = _parse(argv)
-    from .checkpoints.resolve import resolve_weights
+    from .checkpoints.published.resolve import resolve_weights
     from .checkpoints.state import load_state
     from .checkpoints.writers import check_target, save_state
 

@@ -19,7 +19,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def main(argv=None) -> int:
     """Show one file; 0 if it is safe and whole, 1 if it is damaged or holds what a state dict may not."""
     args = _parser().parse_args(argv)
-    from .checkpoints.resolve import resolve_weights
+    from .checkpoints.published.resolve import resolve_weights
 
     report = inspect_checkpoint(resolve_weights(args.file), ema=args.ema, prefix=args.prefix, entry=args.entry)
     if args.json:
@@ -88,7 +88,7 @@ def inspect_checkpoint(path, ema: bool = False, prefix: str | None = None, entry
 
 def _weights(checkpoint, ema: bool, entry: str | None):
     """The state dict with what lies around it, and why there is none."""
-    from .checkpoints.wrappers import Peeled
+    from .checkpoints.names.wrappers import Peeled
 
     try:
         return checkpoint.listed(ema, entry), None
@@ -112,7 +112,7 @@ def _file(path: Path) -> dict:
 
 def _entries(tree) -> dict[str, str]:
     """The top level of what was saved, each entry in a few words."""
-    from .checkpoints.wrappers import described
+    from .checkpoints.names.wrappers import described
 
     if type(tree) is not dict:
         return {"": described(tree)}
@@ -145,7 +145,7 @@ def _lines(report: dict) -> list[str]:
 
 def _published(sha256: str) -> list[str]:
     """What is to be said where the catalogue knows no more of a file's hash than the eight digits in its name."""
-    from .checkpoints.catalogue import entry_with
+    from .checkpoints.published.catalogue import entry_with
 
     entry = entry_with(sha256)
     return [f"eight digits of it are published, for {entry.name}, and match"] if entry and not entry.sha256 else []

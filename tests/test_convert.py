@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from jvan.checkpoints import metadata, origins
+from jvan.checkpoints import metadata
+from jvan.checkpoints.names import origins
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
 from jvan.checkpoints.state import load_state
 from jvan.convert import INTERPOLATIONS, ORIGINS, main

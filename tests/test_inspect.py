@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvan.checkpoints import catalogue
-from jvan.checkpoints.catalogue import Entry
 from jvan.checkpoints.metadata import Metadata
+from jvan.checkpoints.published import catalogue
+from jvan.checkpoints.published.catalogue import Entry
 from jvan.inspect import inspect_checkpoint, main
 from jvan.variants import variant_config
 
@@ -143,7 +143,7 @@ def test_a_missing_file(tmp_path, capsys):
 
 def test_names_of_the_catalogue(capsys, monkeypatch):
     path = GOLDEN / "official_tiny.pth.tar"
-    monkeypatch.setattr("jvan.checkpoints.resolve.obtain", lambda entry: path)
+    monkeypatch.setattr("jvan.checkpoints.published.resolve.obtain", lambda entry: path)
     status, out, _ = shown(capsys, "van_b0.in1k")
     assert status == 0 and f"{path}: torch-zip" in out
     status, _, err = shown(capsys, "van_b9.in1k")
@@ -180,4 +180,4 @@ def test_neither_torch_nor_jittor_nor_the_files_modules_are_imported(tmp_path):
     modules = ran.stdout.splitlines()[-1]
     for absent in ("'torch'", "'jittor'", "'safetensors'", "'webbrowser'", "'numpy.testing'"):
         assert absent not in modules
-    assert "'jvan.checkpoints.unpickle'" in modules
+    assert "'jvan.checkpoints.pickles.unpickle'" in modules

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from jvan import Predictor
-from jvan.checkpoints.catalogue import catalogue
 from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.published.catalogue import catalogue
 from jvan.checkpoints.state import State, load_state
 from jvan.checkpoints.writers import save_state
 from jvan.classification.measure import match

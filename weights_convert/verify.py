@@ -19,7 +19,7 @@ from PIL import Image
 import jvan
 from jvan._arguments import add_device
 from jvan._cli import command
-from jvan.checkpoints.resolve import resolve_weights
+from jvan.checkpoints.published.resolve import resolve_weights
 from jvan.checkpoints.state import load_state
 from jvan.variants import list_models
 

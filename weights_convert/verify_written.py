@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from transformers import VanConfig, VanForImageClassification, VanModel
 
-from jvan.checkpoints.architecture import parameter_shapes
 from jvan.checkpoints.metadata import Metadata
+from jvan.checkpoints.names.architecture import parameter_shapes
 from jvan.checkpoints.state import State
 from jvan.checkpoints.writers import save_state
 from jvan.variants import VARIANTS, variant_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints.architecture import lka_kernels
+from ..checkpoints.names.architecture import lka_kernels
 from ..variants import VANConfig
 
 BACKWARD = 2  # a convolution's gradients, of input and weight, cost its forward twice

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from ..boot.toolkit import driver
-from ..checkpoints.architecture import parameter_shapes
+from ..checkpoints.names.architecture import parameter_shapes
 from ..errors import JvanError
 from ..variants import VANConfig
 

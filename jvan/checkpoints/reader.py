@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CheckpointError
-from .folder import HF_CONFIG, read_small, weight_files
-from .formats import format_in_zip, format_of
-from .jittor_pkl import read_jittor_pkl
+from .formats.folder import HF_CONFIG, read_small, weight_files
+from .formats.jittor_pkl import read_jittor_pkl
+from .formats.kinds import format_in_zip, format_of
+from .formats.npz_file import read_npz
+from .formats.safetensors_file import read_safetensors
+from .formats.torch_legacy import read_torch_legacy
+from .formats.torch_zip import read_torch_zip
+from .formats.zip_container import ZipContainer, budget
 from .metadata import Metadata
-from .npz_file import read_npz
-from .safetensors_file import read_safetensors
+from .names.wrappers import Peeled, peel
+from .pickles.unpickle import ADVICE
 from .source import Source, shown
 from .strict_json import parse_json
 from .tensor import LazyTensor
-from .torch_legacy import read_torch_legacy
-from .torch_zip import read_torch_zip
-from .unpickle import ADVICE
-from .wrappers import Peeled, peel
-from .zip_container import ZipContainer, budget
 
 METADATA_KEY = "jvan"
 MAX_METADATA = 8 << 20

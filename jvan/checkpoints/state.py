@@ -11,18 +11,18 @@ from .._say import warn
 from .._text import in_nfc
 from ..errors import CheckpointError
 from ..variants import VANConfig
-from .architecture import infer_config, parameter_shapes, settle_config
-from .catalogue import Entry
 from .digest import sha256_of
-from .huggingface_config import apply_config, class_names
+from .formats.huggingface_config import apply_config, class_names
 from .metadata import Metadata
+from .names.architecture import infer_config, parameter_shapes, settle_config
+from .names.origins import Origin, read_names
+from .names.rename import listed
+from .names.wrappers import Peeled
 from .not_weights import shard_fault
-from .origins import Origin, read_names
+from .published.catalogue import Entry
+from .published.resolve import entry_for, resolve_weights
 from .reader import Checkpoint, open_checkpoint
-from .rename import listed
-from .resolve import entry_for, resolve_weights
 from .training_facts import class_names_in, prepared
-from .wrappers import Peeled
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 

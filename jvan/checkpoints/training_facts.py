@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .._text import printable
 from .metadata import Preprocessing
-from .stand_ins import Inert
+from .pickles.stand_ins import Inert
 
 _NONE = (None, "", "random")  # timm's scripts have these where nothing was said
 # Where class names lie: torchvision's data sets and scripts that follow them, mmcls and mmseg, mmengine.

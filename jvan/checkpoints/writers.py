@@ -13,13 +13,13 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files import flush, temporary
-from .jittor_writer import write_jittor
+from .formats.jittor_writer import write_jittor
+from .formats.pickle_writer import raw_bytes
+from .formats.torch_writer import write_torch
 from .metadata import Metadata
-from .origins import Origin, origin_named
-from .pickle_writer import raw_bytes
+from .names.origins import Origin, origin_named
+from .names.rename import listed, translate
 from .reader import METADATA_KEY, open_checkpoint
-from .rename import listed, translate
-from .torch_writer import write_torch
 
 SUFFIXES = (".safetensors", ".pkl", ".pth", ".npz")
 FLOATS = ("float16", "float32", "float64")

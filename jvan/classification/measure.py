@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._text import in_nfc
-from ..checkpoints.catalogue import entry_with
-from ..checkpoints.resolve import entry_for
+from ..checkpoints.published.catalogue import entry_with
+from ..checkpoints.published.resolve import entry_for
 from ..data.loader import Loader
 from ..data.names import as_replaced
 from ..data.source import open_split

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoints.pickles.unpickle import Unpickler
 from ..checkpoints.source import Source
 from ..checkpoints.tensor import LazyTensor
-from ..checkpoints.unpickle import Unpickler
 from ..errors import CheckpointError, DataError, JvanError
 
 SIDE = 32

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.safetensors_file import read_safetensors
+from ..checkpoints.formats.safetensors_file import read_safetensors
 from ..checkpoints.source import Source
 from ..errors import CheckpointError, TrainingError
 from ..files import flush, replaced

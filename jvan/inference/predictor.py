@@ -256,7 +256,7 @@ def _resolve(arch, weights):
         check_given(weights)
         return weights, str(weights)
     if arch is not None:
-        from ..checkpoints.catalogue import default_entry
+        from ..checkpoints.published.catalogue import default_entry
 
         name = default_entry(arch).name
         return name, name

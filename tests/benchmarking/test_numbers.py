@@ -6,7 +6,7 @@ import pytest
 from jvan.benchmarking.compare import largest_difference, ratios, typical
 from jvan.benchmarking.flops import flop, multiply_adds
 from jvan.benchmarking.machine import describe_machine, random_pictures, random_weights
-from jvan.checkpoints.architecture import check_shapes
+from jvan.checkpoints.names.architecture import check_shapes
 from jvan.variants import VANConfig, variant_config
 
 from .fakes import TINY

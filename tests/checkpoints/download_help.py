@@ -8,9 +8,10 @@ import random
 
 import pytest
 
-from jvan.checkpoints import _bounded, download
-from jvan.checkpoints.catalogue import Entry
-from jvan.checkpoints.weights_cache import obtain, place
+from jvan.checkpoints.published import bounded as _bounded
+from jvan.checkpoints.published import download
+from jvan.checkpoints.published.catalogue import Entry
+from jvan.checkpoints.published.weights_cache import obtain, place
 from jvan.errors import DownloadError
 
 from .file_server import Served, serve

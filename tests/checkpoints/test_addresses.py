@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.addresses import addresses_of, is_hub, is_local, origin_of
+from jvan.checkpoints.published.addresses import addresses_of, is_hub, is_local, origin_of
 from jvan.errors import DownloadError
 
 from .download_help import PATH, entry, quick_and_clean

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from jvan.checkpoints.architecture import infer_config, parameter_shapes, settle_config
+from jvan.checkpoints.names.architecture import infer_config, parameter_shapes, settle_config
 from jvan.errors import CheckpointError
 from jvan.variants import VARIANTS, variant_config
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jvan.checkpoints import catalogue as module
-from jvan.checkpoints.catalogue import Entry, catalogue, default_entry
 from jvan.checkpoints.metadata import Preprocessing
-from jvan.checkpoints.resolve import entry_for, resolve_weights
-from jvan.checkpoints.weights_cache import place
+from jvan.checkpoints.published import catalogue as module
+from jvan.checkpoints.published.catalogue import Entry, catalogue, default_entry
+from jvan.checkpoints.published.resolve import entry_for, resolve_weights
+from jvan.checkpoints.published.weights_cache import place
 from jvan.errors import CheckpointError
 from jvan.variants import VARIANTS
 

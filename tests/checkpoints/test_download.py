@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jvan.checkpoints import _http, download
-from jvan.checkpoints.weights_cache import obtain, place
+from jvan.checkpoints.published import download
+from jvan.checkpoints.published import http as _http
+from jvan.checkpoints.published.weights_cache import obtain, place
 
 from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean
 from .file_server import Served, serve

@@ -10,10 +10,10 @@ import os
 import pytest
 
 from jvan import inspect
-from jvan.checkpoints import hash_record, weights_cache
-from jvan.checkpoints import resolve as resolve_module
-from jvan.checkpoints.hash_record import identity_of
-from jvan.checkpoints.weights_cache import obtain, place
+from jvan.checkpoints.published import hash_record, weights_cache
+from jvan.checkpoints.published import resolve as resolve_module
+from jvan.checkpoints.published.hash_record import identity_of
+from jvan.checkpoints.published.weights_cache import obtain, place
 from jvan.errors import DownloadError
 from jvan.files import own_cache_dir
 

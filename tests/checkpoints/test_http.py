@@ -10,9 +10,10 @@ import subprocess
 
 import pytest
 
-from jvan.checkpoints import _bounded, _http
-from jvan.checkpoints.addresses import Address
-from jvan.checkpoints.weights_cache import obtain
+from jvan.checkpoints.published import bounded as _bounded
+from jvan.checkpoints.published import http as _http
+from jvan.checkpoints.published.addresses import Address
+from jvan.checkpoints.published.weights_cache import obtain
 
 from .download_help import CONTENT, OTHER, PATH, SHA256, entry, fails, quick_and_clean
 from .file_server import Served, serve

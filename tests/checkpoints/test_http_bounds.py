@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from jvan.checkpoints import _bounded, download
-from jvan.checkpoints.weights_cache import obtain
+from jvan.checkpoints.published import bounded as _bounded
+from jvan.checkpoints.published import download
+from jvan.checkpoints.published.weights_cache import obtain
 
 from .download_help import CONTENT, entry, fails, quick_and_clean
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.origins import HEADLESS_NOTE, ORIGINS, read_names
-from jvan.checkpoints.rename import translate
+from jvan.checkpoints.names.origins import HEADLESS_NOTE, ORIGINS, read_names
+from jvan.checkpoints.names.rename import translate
 from jvan.errors import CheckpointError
 
 from .recorded_names import ARCHS, learned, official_shapes, recorded

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from jvan.checkpoints.part import Part
-from jvan.checkpoints.weights_cache import obtain, place
+from jvan.checkpoints.published.part import Part
+from jvan.checkpoints.published.weights_cache import obtain, place
 from jvan.errors import DownloadError
 
 from .download_help import CONTENT, OTHER, PATH, entry, fails, quick_and_clean

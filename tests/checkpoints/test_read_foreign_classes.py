@@ -17,10 +17,10 @@ import uuid
 
 import pytest
 
-from jvan.checkpoints.foreign_names import is_foreign, is_torch_class
-from jvan.checkpoints.known_modules import STANDARD
+from jvan.checkpoints.pickles.foreign_names import is_foreign, is_torch_class
+from jvan.checkpoints.pickles.known_modules import STANDARD
+from jvan.checkpoints.pickles.stand_ins import Inert, Named
 from jvan.checkpoints.reader import open_checkpoint
-from jvan.checkpoints.stand_ins import Inert, Named
 
 from .crafted import (
     name,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.foreign_names import MAX_NAMES
 from jvan.checkpoints.metadata import Preprocessing
+from jvan.checkpoints.pickles.foreign_names import MAX_NAMES
+from jvan.checkpoints.pickles.tree import tensors_in
 from jvan.checkpoints.reader import open_checkpoint
 from jvan.checkpoints.training_facts import prepared
-from jvan.checkpoints.tree import tensors_in
 from jvan.errors import CheckpointError
 
 from .crafted import (

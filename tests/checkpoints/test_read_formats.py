@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jvan.checkpoints.names.wrappers import AVERAGED
+from jvan.checkpoints.pickles.stand_ins import Inert
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
-from jvan.checkpoints.stand_ins import Inert
 from jvan.checkpoints.tensor import LazyTensor
-from jvan.checkpoints.wrappers import AVERAGED
 
 FORMATS = Path(__file__).parent.parent / "golden" / "formats"
 FROM_TORCH = sorted(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from jvan.checkpoints.pickles.stand_ins import OtherTensor
 from jvan.checkpoints.reader import open_checkpoint
-from jvan.checkpoints.stand_ins import OtherTensor
 
 from .crafted import name, number, numbers, read, refused, state, text, torch_storage, torch_tensor, torch_zip
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jvan.checkpoints.metadata import Metadata
+from jvan.checkpoints.published.resolve import resolve_weights
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
-from jvan.checkpoints.resolve import resolve_weights
 from jvan.errors import CheckpointError
 from jvan.variants import variant_config
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from jvan.checkpoints.allowed import ALLOWED
+from jvan.checkpoints.pickles.allowed import ALLOWED
 from jvan.checkpoints.reader import open_checkpoint
 from jvan.errors import CheckpointError
 

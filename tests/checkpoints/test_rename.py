@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.rename import Row, Table, below, check_match, listed, match, translate
+from jvan.checkpoints.names.rename import Row, Table, below, check_match, listed, match, translate
 from jvan.errors import CheckpointError
 
 TABLE = Table(

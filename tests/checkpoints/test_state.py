@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jvan.checkpoints.state as state_module
-from jvan.checkpoints.catalogue import catalogue
+from jvan.checkpoints.published.catalogue import catalogue
 from jvan.checkpoints.state import identify, load_state
 from jvan.errors import CheckpointError
 from jvan.variants import VANConfig

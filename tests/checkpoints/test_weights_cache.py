@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jvan.checkpoints import _http, fetch, weights_cache
-from jvan.checkpoints import resolve as resolve_module
-from jvan.checkpoints.resolve import resolve_weights
-from jvan.checkpoints.weights_cache import obtain, place
+from jvan.checkpoints.published import fetch, weights_cache
+from jvan.checkpoints.published import http as _http
+from jvan.checkpoints.published import resolve as resolve_module
+from jvan.checkpoints.published.resolve import resolve_weights
+from jvan.checkpoints.published.weights_cache import obtain, place
 from jvan.errors import DownloadError
 from jvan.files import cache_dir, own_cache_dir
 
@@ -188,7 +189,7 @@ SCRIPT = """
 import sys
 from tests.checkpoints.download_help import entry
 from jvan._cli import command
-from jvan.checkpoints.weights_cache import obtain
+from jvan.checkpoints.published.weights_cache import obtain
 
 @command
 def main(argv):

@@ -19,11 +19,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from jvan.checkpoints import writers
+from jvan.checkpoints.formats.torch_writer import STORAGES
 from jvan.checkpoints.metadata import Metadata
-from jvan.checkpoints.origins import ORIGINS
+from jvan.checkpoints.names.origins import ORIGINS
 from jvan.checkpoints.reader import read_checkpoint
 from jvan.checkpoints.state import State, load_state
-from jvan.checkpoints.torch_writer import STORAGES
 from jvan.checkpoints.writers import FLOATS, SUFFIXES, bytes_equal, save_state
 from jvan.errors import CheckpointError
 

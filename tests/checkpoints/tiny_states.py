@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jvan.checkpoints.architecture import parameter_shapes
 from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.names.architecture import parameter_shapes
 from jvan.checkpoints.state import State
 from jvan.variants import VANConfig
 from weights_convert.random_state import TINY, faint, official_shapes, random_state

@@ -1,0 +1,1 @@
+"""The formats of weights files: PyTorch's, safetensors, Jittor's, numpy's, Hugging Face's folders."""

@@ -1,0 +1,1 @@
+"""Whose names a file's tensors have, and which network they make."""

@@ -1,0 +1,1 @@
+"""The catalogue of published weights, their download and its verification."""
