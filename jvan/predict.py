@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _classify(options, printer) -> int:
-    from .inference.find import find_pictures
+    from .pictures.find import find_pictures
 
     predictor = _predictor(options)
     found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))

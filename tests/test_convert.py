@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from jvan.checkpoints import metadata
+from jvan import preprocessing
 from jvan.checkpoints.names import origins
 from jvan.checkpoints.reader import open_checkpoint, read_checkpoint
 from jvan.checkpoints.state import load_state
@@ -224,7 +224,7 @@ def test_preprocessing_is_stated_by_hand(tmp_path, capsys):
     stated = ["--mean", "0.1,0.2,0.3", "--std=.4,.5,.6", "--crop-pct", "0.95", "--img-size", "288"]
     target = tmp_path / "a.safetensors"
     assert main([str(OFFICIAL), str(target), *stated, "--interpolation", "bilinear"]) == 0
-    wanted = metadata.Preprocessing(288, 0.95, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    wanted = preprocessing.Preprocessing(288, 0.95, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert load_state(target).metadata.preprocessing == wanted
     assert main([str(target), str(tmp_path / "b.pkl"), "--img-size", "224"]) == 0  # jvan's own metadata, too
     assert load_state(tmp_path / "b.pkl").metadata.preprocessing.size == 224
@@ -233,7 +233,7 @@ def test_preprocessing_is_stated_by_hand(tmp_path, capsys):
     assert "mean (--mean) has 1 numbers; the network has 3 channels" in capsys.readouterr().err
     assert main([str(OFFICIAL), str(target), "--force", "--std", "0.5"]) == 1
     assert "std (--std) has 1 numbers; the network has 3 channels" in capsys.readouterr().err
-    assert INTERPOLATIONS == metadata.INTERPOLATIONS
+    assert INTERPOLATIONS == preprocessing.INTERPOLATIONS
 
 
 @pytest.mark.parametrize(

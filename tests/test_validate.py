@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from jvan import Predictor
-from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.published.catalogue import catalogue
 from jvan.checkpoints.state import State, load_state
 from jvan.checkpoints.writers import save_state
 from jvan.classification.measure import match
 from jvan.errors import DataError
 from jvan.inference.labels import Label, imagenet_labels
+from jvan.preprocessing import Preprocessing
 from jvan.validate import _write, main
 from jvan.variants import VANConfig
 from tests.engine.drawn import draw_folder

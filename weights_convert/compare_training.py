@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from jvan.data.source import open_train_and_val
-from jvan.inference.pictures import MAX_BYTES
+from jvan.pictures.read import MAX_BYTES
 
 FIRST = 4  # steps left out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .._text import printable
-from .metadata import Preprocessing
+from ..preprocessing import Preprocessing
 from .pickles.stand_ins import Inert
 
 _NONE = (None, "", "random")  # timm's scripts have these where nothing was said

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import jittor as jt
 
-from ..checkpoints.metadata import Metadata, Preprocessing
+from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import State, load_state
 from ..data.names import means
 from ..data.slots import Field, slots_for
@@ -17,6 +17,7 @@ from ..memory_limit import check_memory
 from ..models.factory import build
 from ..models.loading import assign
 from ..ops.cuda.run import on_gpu
+from ..preprocessing import Preprocessing
 from ..variants import VARIANTS, VANConfig, parse_arch
 from .sizes import SMALL
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ..errors import PictureError
-from ..inference.preprocess import MAX_RESIZED_PIXELS, resized_size
 from ..pictures.geometry import Geometry
+from ..pictures.preprocess import MAX_RESIZED_PIXELS, resized_size
 
 ATTEMPTS = 10
 

@@ -6,10 +6,10 @@ import io
 
 from PIL import Image
 
-from ..inference.pictures import WHOLE, Reading, check_size, decode_picture
+from ..pictures.read import WHOLE, Reading, check_size, decode_picture
 
 
 def decode(data: bytes, name: str, reading: Reading = WHOLE) -> Image.Image:
-    """`data` as `jvan.inference.pictures.read_picture` reads a file of the same bytes; PictureError otherwise."""
+    """`data` as `jvan.pictures.read.read_picture` reads a file of the same bytes; PictureError otherwise."""
     check_size(name, len(data))
     return decode_picture(io.BytesIO(data), name, reading)

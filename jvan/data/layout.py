@@ -12,7 +12,7 @@ import numpy as np
 
 from .._text import in_nfc
 from ..errors import DataError
-from ..inference.find import SUFFIXES, SUFFIXES_NOT_READ
+from ..pictures.find import SUFFIXES, SUFFIXES_NOT_READ
 from .names import class_name
 
 PARTS = {

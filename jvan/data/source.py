@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..inference.pictures import WHOLE, Reading
+from ..pictures.read import WHOLE, Reading
 from . import cifar, seeds
 from .layout import Tree
 from .stores import ArrayStore, FolderStore, TarStore, scan_folder

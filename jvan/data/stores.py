@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, PictureError
-from ..inference.find import is_left_out
-from ..inference.pictures import MAX_BYTES, WHOLE, Reading
+from ..pictures.find import is_left_out
+from ..pictures.read import MAX_BYTES, WHOLE, Reading
 from .decode import decode
 from .names import Names
 

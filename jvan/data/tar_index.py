@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..inference.find import SUFFIXES, is_left_out
+from ..pictures.find import SUFFIXES, is_left_out
 
 BLOCK = 512
 LONGEST_NAME = 1 << 16

@@ -9,9 +9,9 @@ import math
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from ..checkpoints.metadata import Preprocessing
-from ..inference.preprocess import preprocess, short_side
 from ..pictures.geometry import Geometry
+from ..pictures.preprocess import preprocess, short_side
+from ..preprocessing import Preprocessing
 from . import auto_augment, crops, erasing
 
 JITTERED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -19,7 +19,7 @@ JITTERED = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """What inference does to a picture (`jvan.inference.preprocess`): float32 (C, S, S); nothing is random."""
+    """What inference does to a picture (`jvan.pictures.preprocess`): float32 (C, S, S); nothing is random."""
 
     preprocessing: Preprocessing
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, PictureError
-from ..inference.pictures import Reading
+from ..pictures.read import Reading
 from . import seeds, shares
 from .mixup import Mix, Mixup
 from .slots import PICTURES, TARGETS, Field, layout_of

@@ -11,7 +11,7 @@ import traceback
 from multiprocessing.connection import Connection
 
 from ..errors import JvanError
-from ..inference.large import share_turn
+from ..pictures.large import share_turn
 from .memory import SharedMemory, unshare
 from .slots import arrays_in
 from .work import Made

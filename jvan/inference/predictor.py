@@ -16,11 +16,11 @@ import numpy as np
 from ..checkpoints.given import check_given
 from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
 from ..ops.forked import check_not_forked
-from .in_memory import InMemory, in_memory, is_encoded
+from ..pictures.in_memory import InMemory, in_memory, is_encoded
+from ..pictures.large import Reading
+from ..pictures.preprocess import describe, preprocess, short_side
+from ..pictures.read import read_picture
 from .labels import Label, checked, given_labels, labels_for
-from .large import Reading
-from .pictures import read_picture
-from .preprocess import describe, preprocess, short_side
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "van_cifar10.safetensors"
 

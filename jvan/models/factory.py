@@ -6,10 +6,11 @@ from dataclasses import fields, replace
 from functools import partial
 
 from ..checkpoints.given import check_given
-from ..checkpoints.metadata import Metadata, Preprocessing
+from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import load_state, warn_of_notes
 from ..errors import CheckpointError
 from ..ops.forked import check_not_forked
+from ..preprocessing import Preprocessing
 from ..variants import VANConfig, variant_config
 from .blocks import LKA
 from .loading import adapt_input, assign

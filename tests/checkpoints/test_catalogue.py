@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.checkpoints.published import catalogue as module
 from jvan.checkpoints.published.catalogue import Entry, catalogue, default_entry
 from jvan.checkpoints.published.resolve import entry_for, resolve_weights
 from jvan.checkpoints.published.weights_cache import place
 from jvan.errors import CheckpointError
+from jvan.preprocessing import Preprocessing
 from jvan.variants import VARIANTS
 
 ENTRIES = [pytest.param(entry, id=name) for name, entry in catalogue().items()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.checkpoints.pickles.foreign_names import MAX_NAMES
 from jvan.checkpoints.pickles.tree import tensors_in
 from jvan.checkpoints.reader import open_checkpoint
 from jvan.checkpoints.training_facts import prepared
 from jvan.errors import CheckpointError
+from jvan.preprocessing import Preprocessing
 
 from .crafted import (
     bounded,

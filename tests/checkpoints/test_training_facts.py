@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.checkpoints.state import load_state
+from jvan.preprocessing import Preprocessing
 
 from .tiny_states import random_tensors
 

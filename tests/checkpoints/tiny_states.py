@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.names.architecture import parameter_shapes
 from jvan.checkpoints.state import State
+from jvan.preprocessing import Preprocessing
 from jvan.variants import VANConfig
 from weights_convert.random_state import TINY, faint, official_shapes, random_state
 

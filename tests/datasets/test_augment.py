@@ -145,8 +145,8 @@ def test_the_whole_transform_gives_what_timms_gives_on_average(kind):
 
 
 def test_normalisation_is_inferences():
-    from jvan.checkpoints.metadata import Preprocessing
-    from jvan.inference.preprocess import preprocess
+    from jvan.pictures.preprocess import preprocess
+    from jvan.preprocessing import Preprocessing
 
     picture = Image.fromarray(recorded()["whole/picture"]).crop((0, 0, 40, 40))
     augment = Augment(size=40, scale=(1, 1), ratio=(1, 1), flip=0, auto_augment=None, color_jitter=0, reprob=0)

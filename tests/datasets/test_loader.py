@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.data.loader import Loader
 from jvan.data.mixup import Mixup
 from jvan.data.source import open_split
 from jvan.data.transforms import Augment, Evaluate
 from jvan.errors import DataError
+from jvan.preprocessing import Preprocessing
 
 from .drawn import class_files, encoded, in_memory, write
 

@@ -323,7 +323,7 @@ MODES = {
 @pytest.mark.parametrize("container", ["folder", "tar"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_kind_of_picture_is_rgb_as_inference_reads_it(tmp_path, mode, container):
-    from jvan.inference.pictures import read_picture
+    from jvan.pictures.read import read_picture
 
     colours, kind = MODES[mode]
     data = encoded(3, kind, colours)

@@ -17,7 +17,7 @@ from jvan.data.source import open_split
 from jvan.data.tar_index import index_tar
 from jvan.data.unpack import plain_tar
 from jvan.errors import DataError
-from jvan.inference.pictures import read_picture
+from jvan.pictures.read import read_picture
 
 from .drawn import class_files, encoded, pixels, tar_of
 from .test_source import cache, one_line  # noqa: F401

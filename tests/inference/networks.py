@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import jittor as jt
 
-from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.metadata import Metadata
+from jvan.preprocessing import Preprocessing
 from jvan.variants import variant_config
 
 

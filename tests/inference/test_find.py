@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from jvan.inference.find import SUFFIXES, Found, find_pictures
+from jvan.pictures.find import SUFFIXES, Found, find_pictures
 
 from .drawing import colours
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.errors import PictureError
-from jvan.inference import large
-from jvan.inference.large import Reading
-from jvan.inference.pictures import read_picture
-from jvan.inference.preprocess import preprocess, short_side
+from jvan.pictures import large
+from jvan.pictures.large import Reading
+from jvan.pictures.preprocess import preprocess, short_side
+from jvan.pictures.read import read_picture
+from jvan.preprocessing import Preprocessing
 
 from .drawing import smooth
 
@@ -97,7 +97,7 @@ def test_one_at_a_time_until_it_is_used(tmp_path, lowered):
 
 
 def test_workers_take_turns(tmp_path):
-    code = "import sys; from jvan.inference.large import share_turn, turn; share_turn(int(sys.argv[1])); print('waits', flush=True)\nwith turn(): print('has it', flush=True)"
+    code = "import sys; from jvan.pictures.large import share_turn, turn; share_turn(int(sys.argv[1])); print('waits', flush=True)\nwith turn(): print('has it', flush=True)"
     with open(tmp_path / "shared", "w+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         command = [sys.executable, "-c", code, str(file.fileno())]
@@ -164,7 +164,7 @@ def test_what_it_takes_at_most(tmp_path):
     """Of a real one, more than what was allowed before: 90 million pixels of a palette, which would be 360 MB as RGB."""
     Image.new("P", (10_000, 9_000)).save(tmp_path / "a.png")
     code = (
-        "import re, sys; from jvan.inference.pictures import read_picture; from jvan.inference.large import Reading\n"
+        "import re, sys; from jvan.pictures.read import read_picture; from jvan.pictures.large import Reading\n"
         "most = lambda: int(re.search('VmHWM:(.*)kB', open('/proc/self/status').read())[1])\n"
         "before = most(); read_picture(sys.argv[1], Reading(short=248)); print(most() - before)"
     )

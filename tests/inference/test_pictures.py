@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jvan.errors import PictureError
-from jvan.inference.pictures import MAX_BYTES, read_picture
+from jvan.pictures.read import MAX_BYTES, read_picture
 
 from .drawing import colours, png, smooth
 

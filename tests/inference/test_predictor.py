@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import jvan
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.errors import CheckpointError, JvanError, PictureError
 from jvan.inference.predictor import BUNDLED, Prediction, Predictor, softmax
+from jvan.preprocessing import Preprocessing
 from jvan.variants import variant_config
 
 from .networks import MeanColour

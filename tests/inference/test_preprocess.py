@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jvan.checkpoints.metadata import Preprocessing
 from jvan.errors import PictureError
-from jvan.inference.pictures import read_picture
-from jvan.inference.preprocess import crop, describe, preprocess, resized_size
+from jvan.pictures.preprocess import crop, describe, preprocess, resized_size
+from jvan.pictures.read import read_picture
+from jvan.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jvan.errors import PictureError
-from jvan.inference.pictures import read_picture
+from jvan.pictures.read import read_picture
 
 from .drawing import colours, smooth
 from .test_pictures import SIDES, stored_for

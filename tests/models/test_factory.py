@@ -6,8 +6,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from jvan import CheckpointError, create_model, load_weights
-from jvan.checkpoints.metadata import Metadata, Preprocessing
+from jvan.checkpoints.metadata import Metadata
 from jvan.models import build
+from jvan.preprocessing import Preprocessing
 from jvan.variants import VANConfig, variant_config
 
 from ..checkpoints.tiny_states import GOLDEN

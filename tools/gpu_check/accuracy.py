@@ -13,8 +13,8 @@ from jvan._say import show
 from jvan.data.source import open_split
 from jvan.inference.optimize import optimize_for_inference
 from jvan.inference.predictor import BUNDLED
-from jvan.inference.preprocess import preprocess
 from jvan.models.factory import create_model
+from jvan.pictures.preprocess import preprocess
 
 from .parity import INFERENCE, folded, on, on_cpu
 from .training import SMALLEST, draw_pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...errors import CheckpointError
-from ..metadata import Preprocessing
+from ...preprocessing import Preprocessing
 from .rename import Match, Row, Table, below, check_match, listed, match
 
 # VAN-B6 has 3,062 entries, none longer than 80 characters; bounds keep a forged file from costing minutes.

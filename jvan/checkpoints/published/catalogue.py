@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import CheckpointError
+from ...preprocessing import Preprocessing
 from ...variants import VARIANTS
-from ..metadata import Preprocessing
 
 LARGEST = 4 << 30  # bytes; B6 with its optimiser state is about 2.4 GB
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..errors import PictureError
 from .large import Reading
-from .pictures import MAX_BYTES, WHOLE, check_size, decode_picture
+from .read import MAX_BYTES, WHOLE, check_size, decode_picture
 
 BYTES = (bytes, bytearray, memoryview)
 

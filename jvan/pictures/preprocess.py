@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ..checkpoints.metadata import Preprocessing
 from ..errors import PictureError
-from ..pictures.geometry import Geometry
+from ..preprocessing import Preprocessing
+from .geometry import Geometry
 
 _MODES = {
     "nearest": Image.Resampling.NEAREST,
