@@ -192,7 +192,8 @@ def test_classes_of_torch_may_be_named_and_not_made(tmp_path):
 
 def test_pairs_whose_keys_are_objects_are_left_out_and_counted(tmp_path):
     made = CONFIG + b")\x81"
-    pairs = b"}(" + made + number(1) + made + number(2) + text("kept") + number(3) + b"u"
+    layer = name("torch.nn.modules.conv", "Conv2d")  # as a table of layers' settings has
+    pairs = b"}(" + made + number(1) + layer + number(2) + text("kept") + number(3) + b"u"
     path = torch_zip(tmp_path / "x.pth", state(state_dict=state(w=SAFE), extra=pairs))
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.tree["extra"] == {"kept": 3} and checkpoint.set_aside == 2

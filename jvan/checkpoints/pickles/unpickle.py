@@ -10,12 +10,13 @@ import math
 
 from ...errors import CheckpointError
 from ..source import Source, shown
+from ..tensor import LazyTensor
 from . import opcodes_calls, opcodes_structure  # noqa: F401  they fill the table
 from .foreign_names import is_torch_class
 from .input import Input
 from .names import ADVICE, Names
 from .opcodes import OPS
-from .stand_ins import Global, Inert, Named, opaque
+from .stand_ins import DType, Global, Inert, Named, OtherTensor, opaque
 from .tree import check_tree
 
 STOP = ord(".")
@@ -160,7 +161,7 @@ class Unpickler(Input):
 
         A pair whose key is a stand-in, which cannot be hashed, is set aside.
         """
-        if opaque(key) or (type(key) is tuple and any(opaque(part) for part in key[:16])):
+        if _is_stand_in(key) or (type(key) is tuple and any(map(_is_stand_in, key[:16]))):
             self.set_aside += 1
             return
         if type(key) is tuple:
@@ -173,6 +174,10 @@ class Unpickler(Input):
         if key in target:
             raise self.error(f"the pickle gives the key {shown(key)} twice; the file is damaged")
         target[key] = value
+
+
+def _is_stand_in(key) -> bool:
+    return opaque(key) or type(key) in (Global, DType, OtherTensor, LazyTensor)
 
 
 def _is_key(key) -> bool:
