@@ -286,7 +286,8 @@ def test_want_of_memory_in_a_loaders_worker_is_the_same_error():
         def make(self, *given):
             raise MemoryError("a GiB")
 
-    assert _answer(Work(), 0, 0, None, 0, 1) == ([], (MemoryError, "in a loader's worker: a GiB"))
+    made, error = _answer(Work(), 0, 0, None, 0, 1)
+    assert not made.bad and not made.targets and error == (MemoryError, "in a loader's worker: a GiB")
 
 
 @pytest.mark.parametrize(
