@@ -11,7 +11,7 @@
 #include <cuda_runtime.h>
 #define JVAN_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #else
-# include "emulator.h"
+# include <emulator.h>  // by the emulator alone, which says where it lies
 #endif
 
 namespace jvan {
