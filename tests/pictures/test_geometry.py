@@ -17,7 +17,7 @@ DRAWN = [  # source, part, resized, window, mirrored
 
 
 def picture_of(mask):
-    return Image.fromarray(mask.astype(np.uint8), "L")
+    return Image.fromarray(mask.astype(np.uint8))
 
 
 @pytest.mark.parametrize("geometry", DRAWN)
