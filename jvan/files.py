@@ -95,7 +95,7 @@ def _named(path: Path):
         raise
 
 
-def digest(text: str) -> str:
+def name_digest(text: str) -> str:
     """Sixteen hexadecimal digits for a file's name."""
     import hashlib  # 3 ms, and only where there are archives
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jvan.boot import settings as boot_common
+from jvan.boot import settings as boot_settings
 from jvan.boot.toolkit import assemble, driver, swap
 from jvan.cuda_home import main
 
@@ -36,7 +36,7 @@ def variables(text):
 
 
 def test_lines_are_for_a_shell(home, gpu, toolkit, capsys):  # noqa: F811
-    boot_common.choose("FIX_TORCH_ERROR", "0")
+    boot_settings.choose("FIX_TORCH_ERROR", "0")
     assert main([]) == 0
     output = capsys.readouterr()
     nvcc, use_cutt, cutt, conv_opt, torch = variables(output.out)

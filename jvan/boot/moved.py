@@ -49,6 +49,7 @@ MOVED = {  # since 0.1.0
     "jvan.cuda.driver": "jvan.boot.toolkit.driver",
     "jvan.cuda.find": "jvan.boot.toolkit.find",
     "jvan.cuda.parts": "jvan.boot.toolkit.parts",
+    "jvan.cuda.swap": "jvan.boot.toolkit.swap",
     "jvan.engine.evaluate": "jvan.classification.evaluate",
     "jvan.engine.loss": "jvan.classification.loss",
     "jvan.engine.measure": "jvan.classification.measure",

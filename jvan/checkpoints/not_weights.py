@@ -7,10 +7,10 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from ..pictures.find import SUFFIXES as PICTURES
 from .source import Source, shown
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".pkl", ".npz", ".bin")
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LAST = "last_checkpoint"  # mmengine's and nnU-Net's: a line with a path
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<all>\d{5})(?P<suffix>\.safetensors|\.bin)")
 LONGEST_TEXT = 4096  # bytes; a path is no longer

@@ -12,7 +12,6 @@ from .sizes import SMALL
 class Classification(Task):
     """One label a picture; top-1 decides which network is the best."""
 
-    name = "classification"
     figures = ("top1", "top5", "loss")
     best = "top1"
     replacement = "another of its class takes its place"

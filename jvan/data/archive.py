@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from ..errors import DataError
-from ..files import digest
+from ..files import name_digest
 from .decompress import CHUNK, decompressed
 
 ENDS = 1 << 20
@@ -24,7 +24,7 @@ class Archive:
         self.seen = [status.st_ino, status.st_ctime_ns, status.st_mtime_ns]
         above = os.stat(os.path.dirname(self.real))
         self.folder = [above.st_dev, above.st_ino]
-        self.place = digest(self.real)
+        self.place = name_digest(self.real)
 
     @cached_property
     def ends(self) -> str:
@@ -71,11 +71,11 @@ class Archive:
     @property
     def copy_name(self) -> str:
         """Of its unpacked copy: where the archive lies, then what it is."""
-        return f"{self._base[:40]}-{self.place}-{digest(f'{self.size} {self.ends}')}.tar"
+        return f"{self._base[:40]}-{self.place}-{name_digest(f'{self.size} {self.ends}')}.tar"
 
     @property
     def copy_name_of_0_1(self) -> str:
-        return f"{self._base}-{digest(f'{self.real}{chr(0)}{self.size}{chr(0)}{self._mtime}')}.tar"
+        return f"{self._base}-{name_digest(f'{self.real}{chr(0)}{self.size}{chr(0)}{self._mtime}')}.tar"
 
     @property
     def _base(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._say import say
-from ..files import NOT_OTHERS, digest, own_cache_dir, replaced
+from ..files import NOT_OTHERS, name_digest, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
 
 try:
@@ -142,7 +142,7 @@ def _beside(copy: str) -> Path:
 
 
 def _own(copy: str) -> Path:
-    return own_folder() / f"{digest(os.path.realpath(copy))}.json"
+    return own_folder() / f"{name_digest(os.path.realpath(copy))}.json"
 
 
 def _read(place: Path) -> Record | None:

@@ -22,9 +22,7 @@ class Batch(NamedTuple):
     """This process's share of one step's global batch."""
 
     pictures: np.ndarray  # float32 (n, C, H, W)
-    targets: (
-        object  # int32 (n,) labels; with mixup, float32 (n, classes); a transform's own array (n, …), or a list of n
-    )
+    targets: object  # int32 (n,) labels, with mixup float32 (n, classes); else what the transform's layout says
     indices: np.ndarray  # int64 (n,): the samples used; -1 where the row is empty
     weights: np.ndarray  # float32 (n,): 1, or 0 where the row does not count
 

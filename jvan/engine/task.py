@@ -17,7 +17,6 @@ class Data(NamedTuple):
 class Task(ABC):
     """Classification, segmentation, detection: one subclass each. A task imports no Jittor before a method needs it."""
 
-    name: str
     figures: tuple[str, ...]  # what an evaluation measures: the columns of validation.csv
     best: str  # the one of them by which a network is the better, the higher it is
     losses: tuple[str, ...] = ()  # the named parts of the loss: further columns of log.csv
@@ -53,7 +52,7 @@ class Task(ABC):
 
     @abstractmethod
     def copy_network(self, model):
-        """A network as `make_network` built `model`, whose weights are then replaced."""
+        """A new network of `model`'s shapes and metadata; the caller assigns its weights."""
 
     @abstractmethod
     def save_weights(self, tensors, metadata, path) -> None:

@@ -29,8 +29,8 @@ def create_model(
     `dilation`, `lka_parts`, `gate`, `stem_stride`, `norm_eps`). What contradicts the weights raises
     ValueError, except that `drop_head` gives a new head for `num_classes`, that weights for other
     `in_chans` are adapted, that `norm_eps` may be overridden, and that a file without jvan's metadata
-    leaves open what its shapes do not show. What a user should know of the file is warned of. `features_only` returns the maps of the stages `out_indices`
-    in place of logits.
+    leaves open what its shapes do not show. What a user should know of the file comes as warnings.
+    `features_only` returns the maps of the stages `out_indices` in place of logits.
     """
     changes = _checked(arch, changes, num_classes, drop_head, features_only, weights)
     if weights is None:

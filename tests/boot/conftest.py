@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jvan.boot import settings as boot_common
+from jvan.boot import settings as boot_settings
 from jvan.boot.toolkit import driver, find, parts
 
 from .machines import bare_path, fake_wheel
@@ -20,7 +20,7 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(os, "environ", {"HOME": str(folder), "PATH": str(tmp_path / "bin")})
-    monkeypatch.setattr(boot_common, "_chosen", {})
+    monkeypatch.setattr(boot_settings, "_chosen", {})
     monkeypatch.setattr(find, "USUAL", ())
     monkeypatch.setattr(parts, "SYSTEM", ((), ()))
     monkeypatch.setattr(driver, "version", lambda: None)

@@ -16,7 +16,7 @@ import pytest
 
 from jvan.boot import cache as boot_cache
 from jvan.boot import onednn as boot_onednn
-from jvan.boot import settings as boot_common
+from jvan.boot import settings as boot_settings
 from jvan.boot.settings import BROKEN, MENDED, OK, SLOW
 
 from .machines import PLACE, ROOT, bare_path, elf, fake_wheel, write
@@ -187,7 +187,7 @@ def test_second_process_waits_and_then_has_nothing_to_do(home, wheel):
     place = home / PLACE
     place.parent.mkdir(parents=True)
     waiting = threading.Thread(target=boot_onednn.check_onednn)
-    with boot_common.locked(str(place.parent / ".jvan-lock")):
+    with boot_settings.locked(str(place.parent / ".jvan-lock")):
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive() and not place.exists()
@@ -228,7 +228,7 @@ def test_processes_at_once_do_no_harm(tmp_path):
 
 @linux
 def test_whole_library_is_told_from_a_truncated_one(tmp_path):
-    real = next(pathlib.Path(boot_common.package_folder("numpy")).rglob("_multiarray_umath*.so"))
+    real = next(pathlib.Path(boot_settings.package_folder("numpy")).rglob("_multiarray_umath*.so"))
     content = real.read_bytes()
     assert boot_onednn.is_whole_library(str(real))
     for size in (0, 10, 64, len(content) // 2, len(content) * 99 // 100):

@@ -16,7 +16,7 @@ import types
 import pytest
 
 from jvan.boot import python as boot_python
-from jvan.boot import settings as boot_common
+from jvan.boot import settings as boot_settings
 from jvan.boot.settings import BROKEN, MENDED, OK
 
 from .machines import write
@@ -38,7 +38,7 @@ def test_search_is_jittors(home, tmp_path, chosen):
     present = write(tmp_path / "present", "")
     if chosen is not None:
         os.environ["python_config_path"] = chosen and str(tmp_path / chosen)
-    source = pathlib.Path(boot_common.package_folder("jittor_utils"), "__init__.py").read_text()
+    source = pathlib.Path(boot_settings.package_folder("jittor_utils"), "__init__.py").read_text()
     # only Jittor's own function: its module starts compilers
     function = source[source.index("def get_py3_config_path") : source.index("def get_py3_include_path")]
     scope = {"os": os, "sys": sys, "platform": platform, "_py3_config_path": None, "__builtins__": builtins}

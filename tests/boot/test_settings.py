@@ -16,7 +16,7 @@ from jvan.boot import cache as boot_cache
 from jvan.boot import cuda as boot_cuda
 from jvan.boot import prepare as boot_prepare
 from jvan.boot import python as boot_python
-from jvan.boot import settings as boot_common
+from jvan.boot import settings as boot_settings
 from jvan.boot.settings import BROKEN, OK
 
 from .machines import fake_toolkit, python, write
@@ -31,9 +31,9 @@ def test_home_is_read_as_jittor_reads_it(home, tmp_path, config, variable):
     if variable:
         os.environ["JITTOR_HOME"] = str(tmp_path / variable)
     before = sorted(home.rglob("*"))
-    mine = boot_common.jittor_cache()
+    mine = boot_settings.jittor_cache()
     assert sorted(home.rglob("*")) == before, "looking must not write"
-    source = pathlib.Path(boot_common.package_folder("jittor_utils"), "__init__.py").read_text()
+    source = pathlib.Path(boot_settings.package_folder("jittor_utils"), "__init__.py").read_text()
     # only Jittor's own function: its module starts compilers
     start, end = source.index("_jittor_home = None"), source.index("class Logwrapper")
     code = "import os, json\nfrom pathlib import Path\n" + source[start:end] + "\nprint(home())"
@@ -46,7 +46,7 @@ def test_home_is_read_as_jittor_reads_it(home, tmp_path, config, variable):
 @pytest.mark.parametrize("text", ["{", "[]", '{"JITTOR_HOME": 1}'])
 def test_damaged_config_is_told_and_stops_nothing(home, text):
     path = write(home / ".cache" / "jittor" / "config.json", text)
-    assert boot_common.jittor_cache() == str(home / ".cache" / "jittor")
+    assert boot_settings.jittor_cache() == str(home / ".cache" / "jittor")
     finding = boot_cache.check_cache()
     assert finding.status == BROKEN and str(path) in finding.what and finding.fix == f"rm {path}"
 
@@ -61,13 +61,13 @@ def test_what_the_user_set_is_kept_even_if_empty(home):
 
 
 def test_choose_and_leave(home):
-    assert boot_common.choose("a", "1") and boot_common.choose("a", "2") and os.environ["a"] == "2"
-    assert not boot_common.by_user("a")
-    boot_common.leave("a")
+    assert boot_settings.choose("a", "1") and boot_settings.choose("a", "2") and os.environ["a"] == "2"
+    assert not boot_settings.by_user("a")
+    boot_settings.leave("a")
     assert "a" not in os.environ
     os.environ["a"] = "mine"
-    assert not boot_common.choose("a", "3")
-    boot_common.leave("a")
+    assert not boot_settings.choose("a", "3")
+    boot_settings.leave("a")
     assert os.environ["a"] == "mine"
 
 

@@ -66,7 +66,6 @@ def split(seed):
 
 
 class Painting(Task):
-    name = "painting"
     figures = ("pixels", "squares")
     best = "pixels"
     losses = ("entropy", "size")

@@ -88,5 +88,4 @@ def reconstructor(m, args):
         raise m.error("the pickle makes an object in a way that no state dict needs; it is damaged or unsafe")
     if is_torch_class(args[0].name) and args[0].call is None:
         raise m.whole_object(args[0].name)
-    made = Inert(args[0].name) if args[0].call is None or not args[0].allowed else args[0].call(m, ())
-    return made
+    return Inert(args[0].name) if args[0].call is None or not args[0].allowed else args[0].call(m, ())
