@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ...errors import CheckpointError
 from ...variants import VARIANTS
+from ..not_weights import SUFFIXES as WEIGHTS
 from .catalogue import Entry, catalogue, names_of
 from .weights_cache import obtain, place
 
-SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".tar", ".bin", ".npz", ".ckpt", ".json")
+SUFFIXES = (*WEIGHTS, ".tar", ".json")
 
 
 def entry_for(name_or_path: str | os.PathLike) -> Entry | None:
