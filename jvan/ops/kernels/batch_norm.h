@@ -28,14 +28,15 @@ inline void add_to_statistics(Rows x, int64_t rows, int64_t chans, int64_t befor
 
 // Mean and (biased) variance of each channel over the rows, in one pass over memory.
 inline void batch_statistics(const float* x, int64_t rows, int64_t chans, float* mean, float* var) {
+    enum class Own { X, COUNT };
     const int64_t block = 64, blocks = (rows + block - 1) / block, threads = omp_get_max_threads();
     std::vector<double> means(threads * chans), squares(threads * chans);
     std::vector<int64_t> counts(threads);
 #pragma omp parallel
     {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t me = omp_get_thread_num();
-        float* copy = own.get(0, block * pitch_of(chans));
+        float* copy = own.get(Own::X, block * pitch_of(chans));
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < blocks; b++) {
             const int64_t begin = b * block, count = std::min(block, rows - begin);
@@ -60,14 +61,16 @@ inline void batch_statistics(const float* x, int64_t rows, int64_t chans, float*
 
 inline void batch_norm_forward(int64_t rows, int64_t chans, const float* x, const float* mean, const float* rstd,
                                const float* gamma, const float* beta, float* y) {
-    static Scratch shared;
-    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
+    enum class Own { X, COUNT };
+    enum class Shared { NORM, COUNT };
+    static Scratch<Shared> shared;
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, Shared::NORM);
     const Strips strips(rows, chans);
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < strips.count; s++) {
         const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
-        static thread_local Scratch own;
-        const Rows from = strip_of(x + begin * chans, count, chans, own.get(0, strips.longest() * pitch_of(chans)));
+        static thread_local Scratch<Own> own;
+        const Rows from = strip_of(x + begin * chans, count, chans, own.get(Own::X, strips.longest() * pitch_of(chans)));
         store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return apply(norm, load(from.a + i * from.row + c), c); });
     }
 }
@@ -75,16 +78,18 @@ inline void batch_norm_forward(int64_t rows, int64_t chans, const float* x, cons
 // sums (2, C): of dy, and of dy·x̂.
 inline void batch_norm_sums(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
                             const float* rstd, float* sums) {
-    static Scratch shared;
+    enum class Own { SUMS, DY, X, COUNT };
+    enum class Shared { NORM, COUNT };
+    static Scratch<Shared> shared;
     const int64_t pitch = pitch_of(chans), width = padded(chans);
-    const Affine norm = affine(mean, rstd, rstd, rstd, chans, shared, 0);
+    const Affine norm = affine(mean, rstd, rstd, rstd, chans, shared, Shared::NORM);
     const Strips strips(rows, chans);
     Partial partial;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
-        float* mine = own.zeros(0, 2 * width);
-        float *dy_copy = own.get(1, strips.longest() * pitch), *x_copy = own.get(2, strips.longest() * pitch);
+        static thread_local Scratch<Own> own;
+        float* mine = own.zeros(Own::SUMS, 2 * width);
+        float *dy_copy = own.get(Own::DY, strips.longest() * pitch), *x_copy = own.get(Own::X, strips.longest() * pitch);
         partial.is(mine);
 #pragma omp for schedule(static)
         for (int64_t s = 0; s < strips.count; s++) {
@@ -101,19 +106,21 @@ inline void batch_norm_sums(int64_t rows, int64_t chans, const float* dy, const 
 inline void batch_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* mean,
                                 const float* rstd, const float* gamma, const float* sums, const float* residual,
                                 bool constant, float* dx) {
-    static Scratch shared;
-    const Affine norm = affine(mean, rstd, gamma, rstd, chans, shared, 0);
+    enum class Own { X, DY, RESIDUAL, COUNT };
+    enum class Shared { NORM, LEVEL, SLOPE, COUNT };
+    static Scratch<Shared> shared;
+    const Affine norm = affine(mean, rstd, gamma, rstd, chans, shared, Shared::NORM);
     const int64_t width = padded(chans), pitch = pitch_of(chans);
-    float *level = shared.zeros(4, width), *slope = shared.zeros(5, width);
+    float *level = shared.zeros(Shared::LEVEL, width), *slope = shared.zeros(Shared::SLOPE, width);
     for (int64_t c = 0; c < chans && !constant; c++)
         level[c] = sums[c] / rows, slope[c] = sums[chans + c] / rows * rstd[c];
     const Strips strips(rows, chans);
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < strips.count; s++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin, at = begin * chans;
-        const Rows from = strip_of(x + at, count, chans, own.get(0, strips.longest() * pitch));
-        const Rows grad = strip_of(dy + at, count, chans, own.get(1, strips.longest() * pitch));
+        const Rows from = strip_of(x + at, count, chans, own.get(Own::X, strips.longest() * pitch));
+        const Rows grad = strip_of(dy + at, count, chans, own.get(Own::DY, strips.longest() * pitch));
         auto result = [&](int64_t i, int64_t c) {
             const vec away = load(from.a + i * from.row + c) - load(norm.mean + c);
             return load(norm.scale + c) * (load(grad.a + i * grad.row + c) - load(level + c) - away * load(slope + c));
@@ -121,7 +128,7 @@ inline void batch_norm_backward(int64_t rows, int64_t chans, const float* dy, co
         if (!residual) {
             store_strip(dx + at, count, chans, result);
         } else {
-            const Rows base = strip_of(residual + at, count, chans, own.get(2, strips.longest() * pitch));
+            const Rows base = strip_of(residual + at, count, chans, own.get(Own::RESIDUAL, strips.longest() * pitch));
             store_strip(dx + at, count, chans, [&](int64_t i, int64_t c) { return load(base.a + i * base.row + c) + result(i, c); });
         }
     }

@@ -111,7 +111,7 @@ inline void attention(const Team& team, const Plan& plan, const Stage& stage, Cu
     team.wait();
 }
 
-struct FeedForward {
+struct FoldedFeedForward {
     bool pairs;
     long expand_panel, reduce_panel;
     const float *expand, *expand_bias;
@@ -119,8 +119,8 @@ struct FeedForward {
     const float *reduce, *reduce_bias;
 };
 
-inline FeedForward take_feed_forward(const Plan& plan, Cursor& weights, int blocks, int hidden) {
-    FeedForward f;
+inline FoldedFeedForward take_feed_forward(const Plan& plan, Cursor& weights, int blocks, int hidden) {
+    FoldedFeedForward f;
     f.pairs = plan.pairs;
     f.expand_panel = plan.panel(blocks * BLOCK);
     f.reduce_panel = plan.panel(hidden * BLOCK);
@@ -133,13 +133,13 @@ inline FeedForward take_feed_forward(const Plan& plan, Cursor& weights, int bloc
 }
 
 // The product that makes hidden channels from `count` pixels of x, one panel for each block; panel 0 goes to `to`.
-inline Product expansion(const FeedForward& f, const Stage& stage, const float* x, long count, const Maps& maps) {
+inline Product expansion(const FoldedFeedForward& f, const Stage& stage, const float* x, long count, const Maps& maps) {
     Product p = product(x, stage.block(), stage.blocks(), f.expand, f.expand_bias, nullptr, 0, f.pairs);
     return f.pairs ? rounded(p, 0, count, maps.rounded) : p;
 }
 
 // One block of hidden channels.
-inline void expand(const FeedForward& f, Product p, int block, long count, float* to) {
+inline void expand(const FoldedFeedForward& f, Product p, int block, long count, float* to) {
     p.weights += block * f.expand_panel;
     p.bias += block * BLOCK;
     p.to = to;
@@ -147,7 +147,7 @@ inline void expand(const FeedForward& f, Product p, int block, long count, float
 }
 
 // The product that brings hidden blocks [first, first + count) back; later ones add to the sum of the former.
-inline Product reduction(const FeedForward& f, const Stage& stage, const float* from, long from_block, int first, int count,
+inline Product reduction(const FoldedFeedForward& f, const Stage& stage, const float* from, long from_block, int first, int count,
                          const float* x, float* to) {
     Product p = product(from, from_block, count, f.reduce, first ? nullptr : f.reduce_bias, to, stage.block(), f.pairs);
     p.weights += first * (f.reduce_panel / stage.hidden_blocks());
@@ -157,7 +157,7 @@ inline Product reduction(const FeedForward& f, const Stage& stage, const float* 
 }
 
 // Row by row through a ring of three hidden rows, so that the hidden map stays in the nearest cache. From x to spare.
-inline void feed_forward_rows(const Team& team, const Stage& stage, const FeedForward& f, const Maps& maps) {
+inline void feed_forward_rows(const Team& team, const Stage& stage, const FoldedFeedForward& f, const Maps& maps) {
     const int hidden = stage.hidden_blocks(), width = stage.width;
     const long row = long(width) * BLOCK, ring = 3 * row;
     const int begin = team.begin(stage.height), end = team.end(stage.height);
@@ -185,7 +185,7 @@ inline void feed_forward_rows(const Team& team, const Stage& stage, const FeedFo
 }
 
 // A few blocks of hidden channels at a time, each for the whole map: no row is computed twice. From x to spare.
-inline void feed_forward_maps(const Team& team, const Stage& stage, const FeedForward& f, const Maps& maps) {
+inline void feed_forward_maps(const Team& team, const Stage& stage, const FoldedFeedForward& f, const Maps& maps) {
     const int hidden = stage.hidden_blocks();
     const long block = stage.block();
     const Product make = expansion(f, stage, maps.x, stage.pixels(), maps);

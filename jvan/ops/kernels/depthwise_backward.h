@@ -136,8 +136,10 @@ struct TapSums {
     float *totals, *strip;
 
     static int64_t entries(const DepthwiseMap& map) { return (map.taps() + 1) * LANES; }
-    TapSums(const Slices& all, const DepthwiseMap& map, Scratch& own, int slot) : all(all), map(map) {
-        totals = own.zeros(slot, all.blocks() * entries(map)), strip = own.get(slot + 1, entries(map));
+    template <class Slot>
+    TapSums(const Slices& all, const DepthwiseMap& map, Scratch<Slot>& own, Slot slot) : all(all), map(map) {
+        totals = own.get(slot, (all.blocks() + 1) * entries(map)), strip = totals + all.blocks() * entries(map);
+        std::fill(totals, strip, 0.0f);
     }
     // Rows of a slice, x and dy from where row 0 lies or would lie.
     void add(const float* x, const float* dy, int64_t block, RowRange rows) const {
@@ -169,19 +171,20 @@ struct TapSums {
 // x, dy: (N, H, W, C) -> weight: (C, 1, K, K), bias: (C)
 inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size,
                                       int64_t dilation, const float* x, const float* dy, float* weight, float* bias) {
+    enum class Own { SUMS, X, DY, COUNT };
     const Slices all(batch, height, width, chans);
     const DepthwiseMap map = depthwise_map(height, width, size, dilation);
     Totals of_all(omp_get_max_threads());
 #pragma omp parallel
     {
-        static thread_local Scratch own;
-        const TapSums sums(all, map, own, 0);
+        static thread_local Scratch<Own> own;
+        const TapSums sums(all, map, own, Own::SUMS);
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < all.tasks(); task++) {
             const Slice slice = all.slice(task);
             const RowRange rows = all.rows(task), under = map.under(rows);
-            const float* from = all.take(x, slice, under, own.get(2, all.floats(under)));
-            sums.add(from, all.take(dy, slice, rows, own.get(3, all.floats(rows))), all.block(task), rows);
+            const float* from = all.take(x, slice, under, own.get(Own::X, all.floats(under)));
+            sums.add(from, all.take(dy, slice, rows, own.get(Own::DY, all.floats(rows))), all.block(task), rows);
         }
         sums.sum(of_all, weight, bias);
     }

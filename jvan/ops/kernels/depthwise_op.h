@@ -20,8 +20,9 @@ struct Kernel {
     }
 };
 
+template <class Slot>
 inline Kernel take_kernel(const Slices& all, const float* weight, const float* bias, int64_t size, int64_t dilation,
-                          bool reversed, Scratch& scratch, int slot) {
+                          bool reversed, Scratch<Slot>& scratch, Slot slot) {
     Kernel kernel = {depthwise_map(all.height, all.width, size, dilation, reversed), nullptr, reversed ? nullptr : bias};
     const int64_t taps = kernel.map.taps();
     kernel.taps = scratch.get(slot, all.blocks() * taps * LANES);
@@ -34,16 +35,18 @@ inline Kernel take_kernel(const Slices& all, const float* weight, const float* b
 // x, y: (N, H, W, C); weight: (C, 1, K, K); bias: (C). `reversed`: the gradient of the input x from that of y.
 inline void depthwise_batch(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size, int64_t dilation,
                             const float* x, const float* weight, const float* bias, bool reversed, float* y) {
-    static Scratch shared;
+    enum class Own { X, Y, COUNT };
+    enum class Shared { TAPS, COUNT };
+    static Scratch<Shared> shared;
     const Slices all(batch, height, width, chans);
-    const Kernel kernel = take_kernel(all, weight, bias, size, dilation, reversed, shared, 0);
+    const Kernel kernel = take_kernel(all, weight, bias, size, dilation, reversed, shared, Shared::TAPS);
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < all.tasks(); task++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const Slice slice = all.slice(task);
         const RowRange rows = all.rows(task), under = kernel.map.under(rows);
-        const float* from = all.take(x, slice, under, own.get(0, all.floats(under)));
-        float* to = all.place(own.get(1, all.floats(rows)), rows);
+        const float* from = all.take(x, slice, under, own.get(Own::X, all.floats(under)));
+        float* to = all.place(own.get(Own::Y, all.floats(rows)), rows);
         kernel.run(from, all.block(task), slice, rows, to);
         all.put(to, slice, rows, y);
     }

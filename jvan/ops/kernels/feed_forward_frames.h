@@ -73,7 +73,8 @@ struct Frames {
 };
 
 // Frames for as many panels as are made together.
-inline std::vector<Frames> frames_of(Scratch& scratch, int slot, int count, const Bands& bands, const Group& group, int64_t halo) {
+template <class Slot>
+inline std::vector<Frames> frames_of(Scratch<Slot>& scratch, Slot slot, int count, const Bands& bands, const Group& group, int64_t halo) {
     const int64_t most = Frames::most(bands, halo);
     float* data = scratch.get(slot, count * most);
     std::vector<Frames> frames;

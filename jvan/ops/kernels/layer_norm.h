@@ -32,11 +32,12 @@ inline void layer_norm_forward(int64_t rows, int64_t chans, const float* x, cons
 // dx = (dy·w - mean(dy·w) - x̂·mean(dy·w·x̂))·rstd; dw = Σ dy·x̂; db = Σ dy
 inline void layer_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* weight,
                                 const float* eps, float* dx, float* dw, float* db) {
+    enum class Own { SUMS, COUNT };
     Partial partial;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
-        float* sums = own.zeros(0, 2 * chans + PANEL);  // whole panels are read
+        static thread_local Scratch<Own> own;
+        float* sums = own.zeros(Own::SUMS, 2 * chans + PANEL);  // whole panels are read
         partial.is(sums);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {

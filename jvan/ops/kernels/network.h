@@ -36,7 +36,7 @@ inline void pool(const Team& team, const Stage& stage, const float* from, float*
         }
 }
 
-struct Scratch {
+struct Arena {
     float* at;
     float* take(long floats) {
         float* from = at;
@@ -56,7 +56,7 @@ inline Cursor run_stages(const Team& team, const Plan& plan, Picture from, Curso
         team.wait();
         for (int d = 0; d < stage.depth; d++) {
             attention(team, plan, stage, weights, maps);
-            FeedForward f = take_feed_forward(plan, weights, stage.blocks(), stage.hidden_blocks());
+            FoldedFeedForward f = take_feed_forward(plan, weights, stage.blocks(), stage.hidden_blocks());
             (stage.ring ? feed_forward_rows : feed_forward_maps)(team, stage, f, maps);
             std::swap(maps.x, maps.spare);
         }
@@ -97,7 +97,7 @@ inline void head(const Team& team, const Plan& plan, long pictures, Cursor weigh
 inline void run_network(const float* pictures, long count, int chans, int height, int width, const Plan& plan, const float* packed,
                         float* memory, const Outputs& out) {
     const int width4 = plan.stages[STAGES - 1].blocks() * BLOCK;
-    Scratch scratch = {memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float)};
+    Arena scratch = {memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float)};
     float* pooled = scratch.take(count * width4);
     float* logits = scratch.take(count * ((plan.classes + BLOCK - 1) / BLOCK * BLOCK));
     const long team = 5l * plan.map + plan.hidden;
@@ -111,11 +111,11 @@ inline void run_network(const float* pictures, long count, int chans, int height
         const int id = omp_get_thread_num(), size = omp_get_num_threads();
         Cursor weights = {packed};
         auto run = [&](const Team& who, long i) {
-            Scratch at = {teams + (who.size > 1 || shared ? 0 : id) * team};
+            Arena at = {teams + (who.size > 1 || shared ? 0 : id) * team};
             Maps maps;
             for (float** map : {&maps.x, &maps.spare, &maps.u, &maps.local, &maps.remote}) *map = at.take(plan.map);
             maps.hidden = at.at;
-            Scratch mine = {threads + id * plan.thread()};
+            Arena mine = {threads + id * plan.thread()};
             maps.own = mine.take(plan.own), maps.strip = mine.take(plan.strip);
             maps.words = mine.take(plan.words), maps.rounded = mine.take(plan.rounded);
             return run_stages(who, plan, {pictures + i * chans * height * width, chans, height, width}, {packed}, maps,

@@ -11,14 +11,16 @@ struct Affine {
     const float *mean, *rstd, *scale, *shift;
 };
 
-// From the four vectors of C that the operators take; occupies slots [slot, slot + 4) of `scratch`.
+// From the four vectors of C that the operators take.
+template <class Slot>
 inline Affine affine(const float* mean, const float* rstd, const float* gamma, const float* beta, int64_t chans,
-                     Scratch& scratch, int slot) {
+                     Scratch<Slot>& scratch, Slot slot) {
     const int64_t size = padded(chans);
-    float* scale = scratch.zeros(slot + 2, size);
+    float *memory = scratch.get(slot, 4 * size), *scale = memory + 2 * size;
+    std::fill(scale, scale + size, 0.0f);
     for (int64_t c = 0; c < chans; c++) scale[c] = rstd[c] * gamma[c];
-    return {padded_copy(mean, chans, scratch.get(slot, size)), padded_copy(rstd, chans, scratch.get(slot + 1, size)),
-            scale, padded_copy(beta, chans, scratch.get(slot + 3, size))};
+    return {padded_copy(mean, chans, memory), padded_copy(rstd, chans, memory + size), scale,
+            padded_copy(beta, chans, memory + 3 * size)};
 }
 
 JVAN_INLINE vec apply(const Affine& norm, vec x, int64_t c) {

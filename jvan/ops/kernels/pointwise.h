@@ -9,17 +9,19 @@ namespace {
 // x (rows, depth), weight (chans, depth), bias (chans) → y (rows, chans)
 inline void pointwise(int64_t rows, int64_t depth, int64_t chans, const float* x, const float* weight,
                       const float* bias, float* y) {
-    static Scratch shared;
+    enum class Own { SUMS, COUNT };
+    enum class Shared { PANELS, BIAS, COUNT };
+    static Scratch<Shared> shared;
     const int64_t width = padded(chans), pitch = pitch_of(chans);
-    float* panels = shared.get(0, width * depth);
+    float* panels = shared.get(Shared::PANELS, width * depth);
     pack_panels(weight, 1, depth, depth, chans, nullptr, panels);
-    const float* start = padded_copy(bias, chans, shared.get(1, width));
+    const float* start = padded_copy(bias, chans, shared.get(Shared::BIAS, width));
     const Strips strips(rows, std::max(chans, depth));
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < strips.count; s++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
-        float* sums = own.get(0, strips.longest() * pitch);
+        float* sums = own.get(Own::SUMS, strips.longest() * pitch);
         multiply({x + begin * depth, depth}, count, whole(panels, depth), width, Result(sums, pitch, start));
         store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(sums + i * pitch + c); });
     }
@@ -27,23 +29,25 @@ inline void pointwise(int64_t rows, int64_t depth, int64_t chans, const float* x
 
 inline void pointwise_backward(int64_t rows, int64_t depth, int64_t chans, const float* dy, const float* x,
                                const float* weight, float* dx, float* dw, float* db) {
-    static Scratch shared;
+    enum class Own { DW, DB, DX, DY, X, COUNT };
+    enum class Shared { PANELS, COUNT };
+    static Scratch<Shared> shared;
     const int64_t width = padded(depth), pitch = pitch_of(depth), out_pitch = pitch_of(chans);
-    float* panels = shared.get(0, width * chans);
+    float* panels = shared.get(Shared::PANELS, width * chans);
     pack_panels(weight, depth, 1, chans, depth, nullptr, panels);
     const Strips strips(rows, std::max(chans, depth));
     Partial part, part_bias;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
-        float *sum = own.zeros(0, chans * width), *bias_sum = own.zeros(1, padded(chans));
-        float* result = own.get(2, strips.longest() * pitch);
+        static thread_local Scratch<Own> own;
+        float *sum = own.zeros(Own::DW, chans * width), *bias_sum = own.zeros(Own::DB, padded(chans));
+        float* result = own.get(Own::DX, strips.longest() * pitch);
         part.is(sum), part_bias.is(bias_sum);
 #pragma omp for schedule(static)
         for (int64_t s = 0; s < strips.count; s++) {
             const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
-            const Rows top = strip_of(dy + begin * chans, count, chans, own.get(3, strips.longest() * out_pitch));
-            const Rows from = strip_of(x + begin * depth, count, depth, own.get(4, strips.longest() * pitch));
+            const Rows top = strip_of(dy + begin * chans, count, chans, own.get(Own::DY, strips.longest() * out_pitch));
+            const Rows from = strip_of(x + begin * depth, count, depth, own.get(Own::X, strips.longest() * pitch));
             multiply_transposed(top, chans, from, width, count, sums_of(sum, chans));
             add_columns(top, count, padded(chans), bias_sum);
             multiply(top, count, whole(panels, chans), width, Result(result, pitch));

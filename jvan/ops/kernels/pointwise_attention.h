@@ -20,19 +20,21 @@ struct Map {
 // x → p, u
 inline void attention_in(const Map& map, const float* x, const float* mean, const float* rstd, const float* gamma,
                          const float* beta, const float* w1, const float* b1, float* p, float* u) {
-    static Scratch shared;
+    enum class Own { X, NORMAL, SUMS, COUNT };
+    enum class Shared { NORM, PANELS, BIAS, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
-    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
-    float* panels = shared.get(4, width * chans);
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, Shared::NORM);
+    float* panels = shared.get(Shared::PANELS, width * chans);
     pack_panels(w1, 1, chans, chans, chans, nullptr, panels);
-    const float* bias = padded_copy(b1, chans, shared.get(5, width));
+    const float* bias = padded_copy(b1, chans, shared.get(Shared::BIAS, width));
     const Strips strips(map.rows, chans);
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < strips.count; s++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin, size = strips.longest() * pitch;
-        float *normal = own.get(1, size), *sums = own.get(2, size);
-        const Rows from = strip_of(x + begin * chans, count, chans, own.get(0, size));
+        float *normal = own.get(Own::NORMAL, size), *sums = own.get(Own::SUMS, size);
+        const Rows from = strip_of(x + begin * chans, count, chans, own.get(Own::X, size));
         normalise(norm, from, count, width, normal, pitch);
         multiply({normal, pitch}, count, whole(panels, chans), width, Result(sums, pitch, bias));
         store_strip(p + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(sums + i * pitch + c); });
@@ -44,24 +46,26 @@ inline void attention_in(const Map& map, const float* x, const float* mean, cons
 inline void attention_out(const Map& map, const float* x, const float* u, const float* a, const float* mean,
                           const float* rstd, const float* gamma, const float* beta, const float* w2, const float* b2,
                           const float* w3, const float* b3, const float* s, const float* keep, float* out, float* g_kept) {
-    static Scratch shared;
+    enum class Own { X, U, A, GATED, SUMS, COUNT };
+    enum class Shared { NORM, PANELS2, PANELS3, BIAS2, BIAS3, SCALE, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
-    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
-    float *panels2 = shared.get(4, width * chans), *panels3 = shared.get(5, width * chans);
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, Shared::NORM);
+    float *panels2 = shared.get(Shared::PANELS2, width * chans), *panels3 = shared.get(Shared::PANELS3, width * chans);
     pack_panels(w2, 1, chans, chans, chans, nullptr, panels2);
     pack_panels(w3, 1, chans, chans, chans, nullptr, panels3);
-    const float* bias2 = padded_copy(b2, chans, shared.get(6, width));
-    const float* bias3 = padded_copy(b3, chans, shared.get(7, width));
-    const float* scale = padded_copy(s, chans, shared.get(8, width));
+    const float* bias2 = padded_copy(b2, chans, shared.get(Shared::BIAS2, width));
+    const float* bias3 = padded_copy(b3, chans, shared.get(Shared::BIAS3, width));
+    const float* scale = padded_copy(s, chans, shared.get(Shared::SCALE, width));
     const Strips strips(map.rows, chans);
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < strips.count; t++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t begin = strips.begin(t), count = strips.begin(t + 1) - begin, size = strips.longest() * pitch;
-        float *gated = own.get(3, size), *sums = own.get(4, size);
-        const Rows from = strip_of(x + begin * chans, count, chans, own.get(0, size));
-        const Rows uu = strip_of(u + begin * chans, count, chans, own.get(1, size));
-        multiply(strip_of(a + begin * chans, count, chans, own.get(2, size)), count, whole(panels2, chans), width,
+        float *gated = own.get(Own::GATED, size), *sums = own.get(Own::SUMS, size);
+        const Rows from = strip_of(x + begin * chans, count, chans, own.get(Own::X, size));
+        const Rows uu = strip_of(u + begin * chans, count, chans, own.get(Own::U, size));
+        multiply(strip_of(a + begin * chans, count, chans, own.get(Own::A, size)), count, whole(panels2, chans), width,
                  Result(gated, pitch, bias2));
         if (g_kept)
             store_strip(g_kept + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(gated + i * pitch + c); });
@@ -82,36 +86,38 @@ inline void attention_out_backward(const Map& map, const float* dout, const floa
                                    const float* w2, const float* b2, const float* w3, const float* b3, const float* s,
                                    const float* keep, const float* g_kept, float* da, float* du, float* dw2, float* db2,
                                    float* dw3, float* db3, float* ds) {
-    static Scratch shared;
+    enum class Own { SUM2, SUM3, SUMS, E, DV, GATE, DGATE, DOUT, A, U, X, KEPT, COUNT };
+    enum class Shared { NORM, PANELS2, BACK2, BACK3, BIAS2, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
-    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
-    float *panels2 = shared.get(4, g_kept ? 0 : width * chans), *back2 = shared.get(5, width * chans), *back3 = shared.get(6, width * chans);
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, Shared::NORM);
+    float *panels2 = shared.get(Shared::PANELS2, g_kept ? 0 : width * chans), *back2 = shared.get(Shared::BACK2, width * chans), *back3 = shared.get(Shared::BACK3, width * chans);
     if (!g_kept) pack_panels(w2, 1, chans, chans, chans, nullptr, panels2);
     pack_panels(w2, chans, 1, chans, chans, nullptr, back2);
     pack_panels(w3, chans, 1, chans, chans, s, back3);
-    const float* bias2 = padded_copy(b2, chans, shared.get(7, width));
+    const float* bias2 = padded_copy(b2, chans, shared.get(Shared::BIAS2, width));
     const Strips strips(map.rows, chans);
     Partial part2, part3, part_sums;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t size = strips.longest() * pitch;
-        float *sum2 = own.zeros(0, chans * width), *sum3 = own.zeros(1, chans * width), *sums = own.zeros(2, 3 * width);
-        float *e = own.get(3, size), *dv = own.get(4, size), *gate = own.get(5, size), *dgate = own.get(6, size);
+        float *sum2 = own.zeros(Own::SUM2, chans * width), *sum3 = own.zeros(Own::SUM3, chans * width), *sums = own.zeros(Own::SUMS, 3 * width);
+        float *e = own.get(Own::E, size), *dv = own.get(Own::DV, size), *gate = own.get(Own::GATE, size), *dgate = own.get(Own::DGATE, size);
         part2.is(sum2), part3.is(sum3), part_sums.is(sums);
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < strips.count; t++) {
             const int64_t begin = strips.begin(t), count = strips.begin(t + 1) - begin, at = begin * chans;
-            const Rows top = strip_of(dout + at, count, chans, own.get(7, size));
-            const Rows aa = strip_of(a + at, count, chans, own.get(8, size));
-            const Rows uu = strip_of(u + at, count, chans, own.get(9, size));
+            const Rows top = strip_of(dout + at, count, chans, own.get(Own::DOUT, size));
+            const Rows aa = strip_of(a + at, count, chans, own.get(Own::A, size));
+            const Rows uu = strip_of(u + at, count, chans, own.get(Own::U, size));
             for_each_vector(count, width, [&](int64_t i, int64_t c) {
                 store(e + i * pitch + c, keep[(begin + i) / map.pixels] * load(top.a + i * top.row + c));
             });
             multiply({e, pitch}, count, whole(back3, chans), width, Result(dv, pitch));
             Rows kept = {gate, pitch};
             if (g_kept)
-                kept = strip_of(g_kept + at, count, chans, own.get(11, size));
+                kept = strip_of(g_kept + at, count, chans, own.get(Own::KEPT, size));
             else
                 multiply(aa, count, whole(panels2, chans), width, Result(gate, pitch, bias2));
             for_each_vector(count, width, [&](int64_t i, int64_t c) {
@@ -125,7 +131,7 @@ inline void attention_out_backward(const Map& map, const float* dout, const floa
             multiply_transposed({e, pitch}, chans, {gate, pitch}, width, count, sums_of(sum3, chans));
             multiply_transposed({dgate, pitch}, chans, aa, width, count, sums_of(sum2, chans));
             add_columns({dgate, pitch}, count, width, sums + width);
-            const Rows from = strip_of(x + at, count, chans, own.get(10, size));
+            const Rows from = strip_of(x + at, count, chans, own.get(Own::X, size));
             normalise(norm, from, count, width, gate, pitch);
             for (int64_t c = 0; c < width; c += LANES) {
                 vec total = {}, product = {};
@@ -154,29 +160,31 @@ inline void attention_in_backward(const Map& map, const float* dout, const float
                                   const float* p, const float* x, const float* mean, const float* rstd,
                                   const float* gamma, const float* beta, const float* w1, const float* s,
                                   const float* keep, float* dnormal, float* dw1, float* db1, float* norm_sums) {
-    static Scratch shared;
+    enum class Own { SUM1, SUMS, DP, NORMAL, RESULT, DOUT, DU, DU_GATE, P, X, COUNT };
+    enum class Shared { NORM, BACK, SCALE, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = map.chans, width = padded(chans), pitch = pitch_of(chans);
-    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, 0);
-    float* back = shared.get(4, width * chans);
+    const Affine norm = affine(mean, rstd, gamma, beta, chans, shared, Shared::NORM);
+    float* back = shared.get(Shared::BACK, width * chans);
     pack_panels(w1, chans, 1, chans, chans, nullptr, back);
-    const float* scale = padded_copy(s, chans, shared.get(5, width));
+    const float* scale = padded_copy(s, chans, shared.get(Shared::SCALE, width));
     const Strips strips(map.rows, chans);
     Partial part1, part_sums;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t size = strips.longest() * pitch;
-        float *sum1 = own.zeros(0, chans * width), *sums = own.zeros(1, 3 * width);
-        float *dp = own.get(2, size), *normal = own.get(3, size), *result = own.get(4, size);
+        float *sum1 = own.zeros(Own::SUM1, chans * width), *sums = own.zeros(Own::SUMS, 3 * width);
+        float *dp = own.get(Own::DP, size), *normal = own.get(Own::NORMAL, size), *result = own.get(Own::RESULT, size);
         part1.is(sum1), part_sums.is(sums);
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < strips.count; t++) {
             const int64_t begin = strips.begin(t), count = strips.begin(t + 1) - begin, at = begin * chans;
-            const Rows top = strip_of(dout + at, count, chans, own.get(5, size));
-            const Rows through = strip_of(du + at, count, chans, own.get(6, size));
-            const Rows gate = strip_of(du_gate + at, count, chans, own.get(7, size));
-            const Rows before = strip_of(p + at, count, chans, own.get(8, size));
-            const Rows from = strip_of(x + at, count, chans, own.get(9, size));
+            const Rows top = strip_of(dout + at, count, chans, own.get(Own::DOUT, size));
+            const Rows through = strip_of(du + at, count, chans, own.get(Own::DU, size));
+            const Rows gate = strip_of(du_gate + at, count, chans, own.get(Own::DU_GATE, size));
+            const Rows before = strip_of(p + at, count, chans, own.get(Own::P, size));
+            const Rows from = strip_of(x + at, count, chans, own.get(Own::X, size));
             for_each_vector(count, width, [&](int64_t i, int64_t c) {
                 const vec d = load(through.a + i * through.row + c) + load(gate.a + i * gate.row + c);
                 store(dp + i * pitch + c, d * gelu_derivative(load(before.a + i * before.row + c)));

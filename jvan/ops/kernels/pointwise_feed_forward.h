@@ -19,21 +19,23 @@ struct FeedForwardInput {
     const float *x, *mean, *rstd, *gamma, *beta, *w1, *b1, *taps, *bias, *w2, *b2, *s, *keep;
 };
 
+enum class PackedSlot { NORM, INTO, TAPS, BIAS1, BIAS, COUNT };
+
 template <class Scheme>
 struct PackedFeedForward {
     Affine norm;
     const float *into, *bias1, *taps, *bias;
 
     // W₁ only where h is to be made.
-    PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, bool makes_h, Scratch& scratch) {
+    PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, bool makes_h, Scratch<PackedSlot>& scratch) {
         const int64_t hidden = padded(map.hidden);
-        norm = affine(in.mean, in.rstd, in.gamma, in.beta, map.chans, scratch, 0);
-        float* panels = scratch.get(4, makes_h ? Scheme::pack_floats(map.chans, hidden) : 0);
-        float* packed = scratch.get(5, 9 * hidden);
+        norm = affine(in.mean, in.rstd, in.gamma, in.beta, map.chans, scratch, PackedSlot::NORM);
+        float* panels = scratch.get(PackedSlot::INTO, makes_h ? Scheme::pack_floats(map.chans, hidden) : 0);
+        float* packed = scratch.get(PackedSlot::TAPS, 9 * hidden);
         if (makes_h) Scheme::pack(in.w1, 1, map.chans, map.chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, nullptr, panels);
         pack_taps(in.taps, map.hidden, false, packed);
-        bias1 = padded_copy(in.b1, map.hidden, scratch.get(6, hidden));
-        bias = padded_copy(in.bias, map.hidden, scratch.get(7, hidden));
+        bias1 = padded_copy(in.b1, map.hidden, scratch.get(PackedSlot::BIAS1, hidden));
+        bias = padded_copy(in.bias, map.hidden, scratch.get(PackedSlot::BIAS, hidden));
         into = panels, taps = packed;
     }
 };
@@ -105,29 +107,34 @@ struct FeedForwardOut {
 
 template <class Scheme>
 void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, float* out, float* h_kept) {
-    static Scratch shared;
-    const PackedFeedForward<Scheme> weights(map, in, true, shared);
+    enum class Own { NORMAL, SUMS, H, T, COPY, SIDES, FACTORS, PRODUCTS, RESULT, COUNT };
+    enum class Shared { OUTOF, BIAS2, SCALE, COUNT };
+    static Scratch<Shared> shared;
+    static Scratch<PackedSlot> packed;
+    const PackedFeedForward<Scheme> weights(map, in, true, packed);
     const int64_t chans = map.chans, width = padded(chans), most = std::min(CHUNK<Scheme>, padded(map.hidden));
-    float* outof = shared.get(8, Scheme::pack_floats(map.hidden, width));
+    float* outof = shared.get(Shared::OUTOF, Scheme::pack_floats(map.hidden, width));
     Scheme::pack(in.w2, 1, map.hidden, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, outof);
-    const float* bias2 = padded_copy(in.b2, chans, shared.get(9, width));
-    const float* scale = padded_copy(in.s, chans, shared.get(10, width));
+    const float* bias2 = padded_copy(in.b2, chans, shared.get(Shared::BIAS2, width));
+    const float* scale = padded_copy(in.s, chans, shared.get(Shared::SCALE, width));
 #pragma omp parallel for schedule(static)
     for (int64_t g = 0; g < bands.groups; g++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         static thread_local std::vector<int32_t> place;
         const Group group(bands, g);
         const int64_t pixels = group.pixels(0);
-        float *sums = own.get(1, Scheme::sum_floats(pixels, width)), *copy = own.get(4, bands.most_pixels(1) * pitch_of(chans));
-        const Rows normal = normal_of(map, in, weights.norm, group, 1, own.get(0, bands.most_pixels(1) * width), copy);
-        float *sides = own.get(5, Scheme::factor_floats(pixels, chans)), *products = own.get(7, Scheme::panel_floats());
+        float* sums = own.get(Own::SUMS, Scheme::sum_floats(pixels, width));
+        float* copy = own.get(Own::COPY, bands.most_pixels(1) * pitch_of(chans));
+        const Rows normal = normal_of(map, in, weights.norm, group, 1, own.get(Own::NORMAL, bands.most_pixels(1) * width), copy);
+        float* sides = own.get(Own::SIDES, Scheme::factor_floats(pixels, chans));
+        float* products = own.get(Own::PRODUCTS, Scheme::panel_floats());
         const typename Scheme::F left = Scheme::left(normal, pixels, chans, 0, chans / Scheme::PARTS, sides);
-        const std::vector<Frames> h = frames_of(own, 2, Scheme::PARTS, bands, group, 1);
+        const std::vector<Frames> h = frames_of(own, Own::H, Scheme::PARTS, bands, group, 1);
         const FeedForwardOut<Scheme> work = {map, in, weights, outof, bias2, scale, out, h_kept, group, h, h[0].places(place)};
-        float *t = own.get(3, bands.most_pixels(0) * most), *factors = own.get(6, Scheme::factor_floats(pixels, most));
+        float *t = own.get(Own::T, bands.most_pixels(0) * most), *factors = own.get(Own::FACTORS, Scheme::factor_floats(pixels, most));
         for (int64_t k = 0; k < padded(map.hidden); k += most)
             work.chunk(k, std::min(most, padded(map.hidden) - k), left, t, factors, products, sums);
-        work.write(Scheme::result(sums, pixels, width, own.get(8, Scheme::result_floats(pixels, width))), copy);
+        work.write(Scheme::result(sums, pixels, width, own.get(Own::RESULT, Scheme::result_floats(pixels, width))), copy);
         std::atomic_thread_fence(std::memory_order_seq_cst);  // after store_past_caches
     }
 }

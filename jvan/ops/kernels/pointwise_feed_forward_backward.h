@@ -155,50 +155,57 @@ inline void sum_taps(const Partial& part, int64_t chans, float* dtaps, float* db
 template <class Scheme>
 void feed_forward_backward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, const float* dout,
                            const float* h_kept, const FeedForwardGradients& to) {
+    enum class Own {
+        SUM1, SUM2, SUM_TAPS, SUM_BIAS1, SUM_ROWS, T, H, DT, COPY, NORMAL, E, DNORMAL, DH, FACTORS, PRODUCTS, SIDES, RESULT, COUNT
+    };
     constexpr int PARTS = Scheme::PARTS;
-    static Scratch shared;
-    const PackedFeedForward<Scheme> weights(map, in, !h_kept, shared);
+    enum class Shared { BACK2, BACK1, REVERSED, COUNT };
+    static Scratch<Shared> shared;
+    static Scratch<PackedSlot> packed;
+    const PackedFeedForward<Scheme> weights(map, in, !h_kept, packed);
     const int64_t chans = map.chans, width = padded(chans), hidden = padded(map.hidden), most = std::min(CHUNK<Scheme>, hidden);
-    float *back2 = shared.get(8, Scheme::pack_floats(hidden, chans)), *back1 = shared.get(9, Scheme::pack_floats(map.hidden, width));
-    float* reversed = shared.get(10, 9 * hidden);
+    float* back2 = shared.get(Shared::BACK2, Scheme::pack_floats(hidden, chans));
+    float* back1 = shared.get(Shared::BACK1, Scheme::pack_floats(map.hidden, width));
+    float* reversed = shared.get(Shared::REVERSED, 9 * hidden);
     Scheme::pack(in.w2, map.hidden, 1, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, in.s, back2);
     Scheme::pack(in.w1, chans, 1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, back1);
     pack_taps(in.taps, map.hidden, true, reversed);
     Partial part1, part2, part_taps, part_bias1, part_rows;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         static thread_local std::vector<int32_t> h_place, dt_place;
         const int64_t floats1 = Scheme::sum_floats(map.hidden, width), floats2 = Scheme::sum_floats(chans, hidden);
-        FeedForwardSums sums = {false, own.get(0, floats1), own.get(1, floats2), own.zeros(2, 10 * hidden),
-                                own.zeros(3, hidden), own.zeros(4, 3 * width)};
+        FeedForwardSums sums = {false, own.get(Own::SUM1, floats1), own.get(Own::SUM2, floats2), own.zeros(Own::SUM_TAPS, 10 * hidden),
+                                own.zeros(Own::SUM_BIAS1, hidden), own.zeros(Own::SUM_ROWS, 3 * width)};
         part1.is(sums.w1), part2.is(sums.w2), part_taps.is(sums.taps), part_bias1.is(sums.bias1), part_rows.is(sums.of_rows);
-        float *t = own.get(5, PARTS * bands.most_pixels(1) * PANEL), *dh = own.get(12, bands.most_pixels(0) * most);
-        float* copy = own.get(8, bands.most_pixels(2) * pitch_of(chans));
-        float* dnormal = own.get(11, Scheme::sum_floats(bands.most_pixels(0), width));
-        float* factors = own.get(13, Scheme::factor_floats(bands.most_pixels(0), most + PARTS * PANEL));
-        float* products = own.get(14, Scheme::panel_floats());
+        float *t = own.get(Own::T, PARTS * bands.most_pixels(1) * PANEL), *dh = own.get(Own::DH, bands.most_pixels(0) * most);
+        float* copy = own.get(Own::COPY, bands.most_pixels(2) * pitch_of(chans));
+        float* dnormal = own.get(Own::DNORMAL, Scheme::sum_floats(bands.most_pixels(0), width));
+        float* factors = own.get(Own::FACTORS, Scheme::factor_floats(bands.most_pixels(0), most + PARTS * PANEL));
+        float* products = own.get(Own::PRODUCTS, Scheme::panel_floats());
 #pragma omp for schedule(static)
         for (int64_t g = 0; g < bands.groups; g++) {
             const Group group(bands, g);
-            const std::vector<Frames> h = frames_of(own, 6, PARTS, bands, group, 2), dt = frames_of(own, 7, PARTS, bands, group, 1);
+            const std::vector<Frames> h = frames_of(own, Own::H, PARTS, bands, group, 2);
+            const std::vector<Frames> dt = frames_of(own, Own::DT, PARTS, bands, group, 1);
             const FeedForwardBackward<Scheme> work = {map, in, weights, h_kept, back2, back1, reversed, sums, group, h, dt,
                                                       h[0].places(h_place), dt[0].places(dt_place), factors, products};
             const int64_t halo = work.normal_halo();
-            const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(9, bands.most_pixels(halo) * width), copy);
-            const Rows e = work.read(dout, own.get(10, bands.most_pixels(1) * width), copy);
+            const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(Own::NORMAL, bands.most_pixels(halo) * width), copy);
+            const Rows e = work.read(dout, own.get(Own::E, bands.most_pixels(1) * width), copy);
             const int64_t pixels = group.pixels(0), size = Scheme::factor_floats(pixels, chans);
-            float* sides = own.get(15, (h_kept ? 2 : 3) * size);
+            float* sides = own.get(Own::SIDES, (h_kept ? 2 : 3) * size);
             const typename Scheme::F e_left = Scheme::left(e, pixels, chans, 0, chans / PARTS, sides);
             const typename Scheme::F right = Scheme::right(normal, pixels, chans, sides + size);
             typename Scheme::F left;  // only where h is to be made
             if (!h_kept) left = Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
             for (int64_t k = 0; k < hidden; k += most)
                 work.chunk(k, std::min(most, hidden - k), left, right, e_left, t, dh, dnormal);
-            work.write(Scheme::result(dnormal, pixels, width, own.get(16, Scheme::result_floats(pixels, width))), to.dnormal, copy);
+            work.write(Scheme::result(dnormal, pixels, width, own.get(Own::RESULT, Scheme::result_floats(pixels, width))), to.dnormal, copy);
             sums.begun = true;
         }
-        if (!sums.begun) own.zeros(0, floats1), own.zeros(1, floats2);
+        if (!sums.begun) own.zeros(Own::SUM1, floats1), own.zeros(Own::SUM2, floats2);
         Scheme::sum(part1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), to.dw1);
         Scheme::sum(part2, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, to.dw2);
         part_bias1.sum(to.db1, 1, map.hidden, 0);

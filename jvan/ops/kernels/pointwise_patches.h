@@ -49,18 +49,20 @@ inline void gather(const Patches& p, const float* x, int64_t begin, int64_t coun
 }
 
 inline void convolve_patches(const Patches& p, const float* x, const float* weight, const float* bias, float* y) {
-    static Scratch shared;
+    enum class Own { PATCHES, SUMS, COUNT };
+    enum class Shared { ORDERED, PANELS, BIAS, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = p.out_chans, width = padded(chans), pitch = pitch_of(chans), depth = p.depth();
-    const float* matrix = reordered(p, weight, shared.get(0, chans * depth));
-    float* panels = shared.get(1, width * depth);
+    const float* matrix = reordered(p, weight, shared.get(Shared::ORDERED, chans * depth));
+    float* panels = shared.get(Shared::PANELS, width * depth);
     pack_panels(matrix, 1, depth, depth, chans, nullptr, panels);
-    const float* start = padded_copy(bias, chans, shared.get(2, width));
+    const float* start = padded_copy(bias, chans, shared.get(Shared::BIAS, width));
     const Strips strips = p.strips();
 #pragma omp parallel for schedule(static)
     for (int64_t s = 0; s < strips.count; s++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
-        float *patches = own.get(0, strips.longest() * pitch_of(depth)), *sums = own.get(1, strips.longest() * pitch);
+        float *patches = own.get(Own::PATCHES, strips.longest() * pitch_of(depth)), *sums = own.get(Own::SUMS, strips.longest() * pitch);
         gather(p, x, begin, count, patches, pitch_of(depth));
         multiply({patches, pitch_of(depth)}, count, whole(panels, depth), width, Result(sums, pitch, start));
         store_strip(y + begin * chans, count, chans, [&](int64_t i, int64_t c) { return load(sums + i * pitch + c); });
@@ -68,21 +70,23 @@ inline void convolve_patches(const Patches& p, const float* x, const float* weig
 }
 
 inline void patch_weight_gradients(const Patches& p, const float* dy, const float* x, float* dw, float* db) {
-    static Scratch shared;
+    enum class Own { DW, DB, PATCHES, DY, COUNT };
+    enum class Shared { ORDERED, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = p.out_chans, depth = p.depth(), width = padded(depth), taps = p.size * p.size;
-    float* ordered = shared.get(0, chans * depth);
+    float* ordered = shared.get(Shared::ORDERED, chans * depth);
     const Strips strips = p.strips();
     Partial part, part_bias;
 #pragma omp parallel
     {
-        static thread_local Scratch own;
-        float *sum = own.zeros(0, chans * width), *bias_sum = own.zeros(1, padded(chans));
-        float* patches = own.get(2, strips.longest() * pitch_of(depth));
+        static thread_local Scratch<Own> own;
+        float *sum = own.zeros(Own::DW, chans * width), *bias_sum = own.zeros(Own::DB, padded(chans));
+        float* patches = own.get(Own::PATCHES, strips.longest() * pitch_of(depth));
         part.is(sum), part_bias.is(bias_sum);
 #pragma omp for schedule(static)
         for (int64_t s = 0; s < strips.count; s++) {
             const int64_t begin = strips.begin(s), count = strips.begin(s + 1) - begin;
-            const Rows top = strip_of(dy + begin * chans, count, chans, own.get(3, strips.longest() * pitch_of(chans)));
+            const Rows top = strip_of(dy + begin * chans, count, chans, own.get(Own::DY, strips.longest() * pitch_of(chans)));
             gather(p, x, begin, count, patches, pitch_of(depth));
             multiply_transposed(top, chans, {patches, pitch_of(depth)}, width, count, sums_of(sum, chans));
             add_columns(top, count, padded(chans), bias_sum);
@@ -100,18 +104,20 @@ inline void patch_weight_gradients(const Patches& p, const float* dy, const floa
 // Pictures are shared out among threads, and pieces of a picture's rows where there are few: each adds the patches'
 // gradients that fall on its own rows.
 inline void patch_input_gradient(const Patches& p, const float* dy, const float* weight, float* dx) {
-    static Scratch shared;
+    enum class Own { PATCHES, COUNT };
+    enum class Shared { ORDERED, PANELS, COUNT };
+    static Scratch<Shared> shared;
     const int64_t chans = p.out_chans, depth = p.depth(), width = padded(depth), pitch = pitch_of(depth);
-    const float* matrix = reordered(p, weight, shared.get(0, chans * depth));
-    float* panels = shared.get(1, width * chans);
+    const float* matrix = reordered(p, weight, shared.get(Shared::ORDERED, chans * depth));
+    float* panels = shared.get(Shared::PANELS, width * chans);
     pack_panels(matrix, depth, 1, chans, depth, nullptr, panels);
     const int64_t threads = omp_get_max_threads(), pieces = std::min((threads + p.batch - 1) / p.batch, p.height);
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < p.batch * pieces; task++) {
-        static thread_local Scratch own;
+        static thread_local Scratch<Own> own;
         const int64_t picture = task / pieces, piece = task % pieces;
         const int64_t first = p.height * piece / pieces, last = p.height * (piece + 1) / pieces;
-        float *to = dx + picture * p.pixels() * p.chans, *patches = own.get(0, p.out_width * pitch);
+        float *to = dx + picture * p.pixels() * p.chans, *patches = own.get(Own::PATCHES, p.out_width * pitch);
         std::fill(to + first * p.width * p.chans, to + last * p.width * p.chans, 0.0f);
         for (int64_t y = 0; y < p.out_height; y++) {
             const int64_t top = y * p.stride - p.padding;

@@ -10,23 +10,25 @@
 namespace jvan {
 namespace {
 
-// Buffers that are kept from call to call: fresh pages cost more than most arithmetic on them.
+// Buffers that are kept from call to call: fresh pages cost more than most arithmetic on them. A kernel names its own in an
+// enum class that ends with COUNT, `Shared` for what all threads read and `Own` for what each has for itself.
+template <class Slot>
 struct Scratch {
-    struct Slot {
+    struct Buffer {
         std::vector<float> memory;
         float* data = nullptr;
-    } slots[20];
+    } buffers[int(Slot::COUNT)];
 
-    float* get(int slot, int64_t floats) {
-        Slot& s = slots[slot];
-        if (int64_t(s.memory.size()) < floats + 16) {
-            s.memory.clear();
-            s.memory.resize(floats + 16);
-            s.data = s.memory.data() + (64 - reinterpret_cast<uintptr_t>(s.memory.data()) % 64) % 64 / sizeof(float);
+    float* get(Slot slot, int64_t floats) {
+        Buffer& b = buffers[int(slot)];
+        if (int64_t(b.memory.size()) < floats + 16) {
+            b.memory.clear();
+            b.memory.resize(floats + 16);
+            b.data = b.memory.data() + (64 - reinterpret_cast<uintptr_t>(b.memory.data()) % 64) % 64 / sizeof(float);
         }
-        return s.data;
+        return b.data;
     }
-    float* zeros(int slot, int64_t floats) {
+    float* zeros(Slot slot, int64_t floats) {
         float* data = get(slot, floats);
         std::fill(data, data + floats, 0.0f);
         return data;
