@@ -48,6 +48,31 @@ def run_kernel(header, source, inputs, shapes, numbers=None, dtype="float32"):
     )
 
 
+def run_named(header, source, inputs, outputs, numbers=None):
+    """The same where variables have names: in `source`, {x} stands for what Jittor calls the variable x, as in {x}_shape0.
+
+    inputs: name -> jt.Var; outputs: name -> shape -> list of as many jt.Var, in their order
+    """
+    placed = _placed(source, tuple(inputs), tuple(outputs))
+    return run_kernel(header, placed, inputs.values(), outputs.values(), numbers)
+
+
+@functools.cache
+def members(*names: str) -> str:
+    """C++ for `run_named` that fills a struct of pointers by name: {.x = in0_p, …}.
+
+    `names` are in the struct's order: another one does not compile, nor does a name too many or too few (kernels/arguments.h).
+    None is `in` or `out`, which Jittor defines as macros.
+    """
+    return "{{" + ", ".join(f".{name} = {{{name}}}_p" for name in names) + "}}"
+
+
+@functools.cache
+def _placed(source: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
+    places = {name: f"in{i}" for i, name in enumerate(inputs)}
+    return source.format(**places, **{name: f"out{i}" for i, name in enumerate(outputs)})
+
+
 def run_cuda_kernel(header, source, inputs, shapes, dtypes, numbers=None):
     """The same for `source` in CUDA C++, which launches what cuda/<header> declares; `numbers` are of type double.
 

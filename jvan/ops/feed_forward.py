@@ -6,15 +6,14 @@ import jittor as jt
 from jittor import nn
 
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
 from .depthwise import depthwise_ref
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
 
-_MAP = "jvan::FeedForward{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in5_shape0}"
+_MAP = "jvan::FeedForward{{{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3, {w_fc1}_shape0}}"
 _PANEL = 32  # hidden channels that are kept together, or a divisor of it: PANEL in the kernel, two vectors of 64 bytes or less
-_INPUT = "jvan::FeedForwardInput{" + ", ".join(f"in{i}_p" for i in range(13)) + "}"
 
 
 def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
@@ -49,26 +48,30 @@ def feed_forward_fused(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
 
 
 class _FeedForward(jt.Function):
-    def execute(self, x, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep, mean, rstd, constant, recompute):
-        self.inputs = [x, mean, rstd, gamma, beta, w1, b1, taps, bias, w2, b2, scale, keep]
+    def execute(
+        self, x, gamma, beta, w_fc1, b_fc1, w_dw, b_dw, w_fc2, b_fc2, scale, keep, mean, rstd, constant, recompute
+    ):
         self.constant = constant
-        shapes = [x.shape]
+        first = {"w_fc1": w_fc1, "b_fc1": b_fc1, "w_dw": w_dw, "b_dw": b_dw}
+        self.layers = {**first, "w_fc2": w_fc2, "b_fc2": b_fc2, "scale": scale}
+        norm = {"mean": mean, "rstd": rstd, "gamma": gamma, "beta": beta}
+        self.inputs = {"x": x, **norm, **self.layers, "keep": keep}
+        outputs = {"y": x.shape}
         if not recompute:
-            shapes.append((-(-w1.shape[0] // _PANEL), *x.shape[:3], _PANEL))
-        source = f"jvan::feed_forward({_MAP}, {_INPUT}, out0_p, {'nullptr' if recompute else 'out1_p'});"
-        out, *self.hidden = run_kernel("pointwise_feed_forward.h", source, self.inputs, shapes)
-        return out
+            outputs["h"] = (-(-w_fc1.shape[0] // _PANEL), *x.shape[:3], _PANEL)
+        source = f"jvan::feed_forward({_MAP}, {members(*self.inputs)}, {members(*outputs)});"
+        y, *self.h = run_named("pointwise_feed_forward.h", source, self.inputs, outputs)
+        return y
 
     def grad(self, dout):
-        x, mean, rstd, gamma, _beta, *layers, scale, _keep = self.inputs
-        hidden, self.hidden = self.hidden, []  # freed as soon as used, whatever holds on to this object
-        outputs = ", ".join(f"out{i}_p" for i in range(9))
-        kept = "in14_p" if hidden else "nullptr"
-        dnormal, *products, dscale, sums = run_kernel(
-            "pointwise_feed_forward_backward.h",
-            f"jvan::feed_forward_backward({_MAP}, {_INPUT}, in13_p, {kept}, {{{outputs}}});",
-            [*self.inputs, dout, *hidden],
-            [x.shape, *(v.shape for v in layers), scale.shape, (2, x.shape[-1])],
-        )
+        x = self.inputs["x"]
+        h, self.h = self.h, []  # freed as soon as used, whatever holds on to this object
+        given = {"dout": dout, "h": h[0]} if h else {"dout": dout}
+        learned = {f"d{name}": v.shape for name, v in self.layers.items()}
+        outputs = {"dnormal": x.shape, **learned, "norm_sums": (2, x.shape[-1])}
+        source = f"jvan::feed_forward_backward({_MAP}, {members(*self.inputs)}, {members(*given, *outputs)});"
+        header = "pointwise_feed_forward_backward.h"
+        dnormal, *layers, sums = run_named(header, source, {**self.inputs, **given}, outputs)
+        gamma, mean, rstd = (self.inputs[name] for name in ("gamma", "mean", "rstd"))
         dx = batch_norm_gradient(dnormal, x, gamma, mean, rstd, sums, residual=dout, constant=self.constant)
-        return (dx, sums[1], sums[0], *products, dscale, *[None] * 5)
+        return (dx, sums[1], sums[0], *layers, *[None] * 5)

@@ -1,11 +1,12 @@
 // A block's convolutional feed-forward in training, while a band of its wide map is in cache:
 //
-//   x̂ = BatchNorm(x);  h = x̂·W₁ᵀ + b₁;  t = depthwise₃ₓ₃(h);  out = x + keep·s·(gelu(t)·W₂ᵀ + b₂)
+//   x̂ = BatchNorm(x);  h = fc1(x̂);  t = dw(h), 3×3;  y = x + keep·scale·fc2(gelu(t))
 //
 // t is never whole: some hidden channels at a time, some rows at a time, in the backward pass again. h is written out for
 // that one, or made again there: a fifth more products for maps that are four or eight times as wide as x.
 #pragma once
 
+# include "arguments.h"
 # include "feed_forward_frames.h"
 # include "norm.h"
 
@@ -16,7 +17,12 @@ namespace {
 
 // x, and what of the weights both passes need.
 struct FeedForwardInput {
-    const float *x, *mean, *rstd, *gamma, *beta, *w1, *b1, *taps, *bias, *w2, *b2, *s, *keep;
+    Input x, mean, rstd, gamma, beta, w_fc1, b_fc1, w_dw, b_dw, w_fc2, b_fc2, scale, keep;
+};
+
+struct FeedForwardOutput {
+    Output y;
+    float* h = nullptr;  // null: not kept
 };
 
 enum class PackedSlot { NORM, INTO, TAPS, BIAS1, BIAS, COUNT };
@@ -26,16 +32,16 @@ struct PackedFeedForward {
     Affine norm;
     const float *into, *bias1, *taps, *bias;
 
-    // W₁ only where h is to be made.
+    // fc1's weight only where h is to be made.
     PackedFeedForward(const FeedForward& map, const FeedForwardInput& in, bool makes_h, Scratch<PackedSlot>& scratch) {
         const int64_t hidden = padded(map.hidden);
         norm = affine(in.mean, in.rstd, in.gamma, in.beta, map.chans, scratch, PackedSlot::NORM);
         float* panels = scratch.get(PackedSlot::INTO, makes_h ? Scheme::pack_floats(map.chans, hidden) : 0);
         float* packed = scratch.get(PackedSlot::TAPS, 9 * hidden);
-        if (makes_h) Scheme::pack(in.w1, 1, map.chans, map.chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, nullptr, panels);
-        pack_taps(in.taps, map.hidden, false, packed);
-        bias1 = padded_copy(in.b1, map.hidden, scratch.get(PackedSlot::BIAS1, hidden));
-        bias = padded_copy(in.bias, map.hidden, scratch.get(PackedSlot::BIAS, hidden));
+        if (makes_h) Scheme::pack(in.w_fc1, 1, map.chans, map.chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, nullptr, panels);
+        pack_taps(in.w_dw, map.hidden, false, packed);
+        bias1 = padded_copy(in.b_fc1, map.hidden, scratch.get(PackedSlot::BIAS1, hidden));
+        bias = padded_copy(in.b_dw, map.hidden, scratch.get(PackedSlot::BIAS, hidden));
         into = panels, taps = packed;
     }
 };
@@ -61,7 +67,7 @@ struct FeedForwardOut {
     const FeedForwardInput& in;
     const PackedFeedForward<Scheme>& weights;
     const float *outof, *bias2, *scale;
-    float *out, *h_kept;
+    const FeedForwardOutput& to;
     const Group& group;
     const std::vector<Frames>& h;
     const int32_t* h_places;
@@ -70,10 +76,10 @@ struct FeedForwardOut {
     void middle(int64_t k, const Frames& h, float* t) const {
         h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
-            float* to = t + group.before[0][b] * PANEL;
-            if (h_kept) frame.write(band.top, band.bottom, h_kept + map.kept(k, band.picture, band.top));
-            convolve(frame, weights.taps + 9 * k, weights.bias + k, band.top, band.bottom, to);
-            for (int64_t i = 0; i < band.pixels(0) * PANEL; i += LANES) store(to + i, gelu(load(to + i)));
+            float* own = t + group.before[0][b] * PANEL;
+            if (to.h) frame.write(band.top, band.bottom, to.h + map.kept(k, band.picture, band.top));
+            convolve(frame, weights.taps + 9 * k, weights.bias + k, band.top, band.bottom, own);
+            for (int64_t i = 0; i < band.pixels(0) * PANEL; i += LANES) store(own + i, gelu(load(own + i)));
         });
     }
 
@@ -98,7 +104,7 @@ struct FeedForwardOut {
             const Rows from = strip_of(in.x + band.at(0) * map.chans, band.pixels(0), map.chans, copy);
             const Rows result = {sums.at(group.before[0][b], 0), sums.row, sums.block};
             const float kept = in.keep[band.picture];
-            store_strip(out + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) {
+            store_strip(to.y + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) {
                 return load(from.at(i, c)) + kept * load(scale + c) * (load(result.at(i, c)) + load(bias2 + c));
             });
         }
@@ -106,7 +112,7 @@ struct FeedForwardOut {
 };
 
 template <class Scheme>
-void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, float* out, float* h_kept) {
+void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, const FeedForwardOutput& to) {
     enum class Own { NORMAL, SUMS, H, T, COPY, SIDES, FACTORS, PRODUCTS, RESULT, COUNT };
     enum class Shared { OUTOF, BIAS2, SCALE, COUNT };
     static Scratch<Shared> shared;
@@ -114,9 +120,9 @@ void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardI
     const PackedFeedForward<Scheme> weights(map, in, true, packed);
     const int64_t chans = map.chans, width = padded(chans), most = std::min(CHUNK<Scheme>, padded(map.hidden));
     float* outof = shared.get(Shared::OUTOF, Scheme::pack_floats(map.hidden, width));
-    Scheme::pack(in.w2, 1, map.hidden, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, outof);
-    const float* bias2 = padded_copy(in.b2, chans, shared.get(Shared::BIAS2, width));
-    const float* scale = padded_copy(in.s, chans, shared.get(Shared::SCALE, width));
+    Scheme::pack(in.w_fc2, 1, map.hidden, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, outof);
+    const float* bias2 = padded_copy(in.b_fc2, chans, shared.get(Shared::BIAS2, width));
+    const float* scale = padded_copy(in.scale, chans, shared.get(Shared::SCALE, width));
 #pragma omp parallel for schedule(static)
     for (int64_t g = 0; g < bands.groups; g++) {
         static thread_local Scratch<Own> own;
@@ -130,7 +136,7 @@ void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardI
         float* products = own.get(Own::PRODUCTS, Scheme::panel_floats());
         const typename Scheme::F left = Scheme::left(normal, pixels, chans, 0, chans / Scheme::PARTS, sides);
         const std::vector<Frames> h = frames_of(own, Own::H, Scheme::PARTS, bands, group, 1);
-        const FeedForwardOut<Scheme> work = {map, in, weights, outof, bias2, scale, out, h_kept, group, h, h[0].places(place)};
+        const FeedForwardOut<Scheme> work = {map, in, weights, outof, bias2, scale, to, group, h, h[0].places(place)};
         float *t = own.get(Own::T, bands.most_pixels(0) * most), *factors = own.get(Own::FACTORS, Scheme::factor_floats(pixels, most));
         for (int64_t k = 0; k < padded(map.hidden); k += most)
             work.chunk(k, std::min(most, padded(map.hidden) - k), left, t, factors, products, sums);
@@ -139,11 +145,10 @@ void feed_forward(const FeedForward& map, const Bands& bands, const FeedForwardI
     }
 }
 
-// h: null, or where it is kept.
-inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, float* out, float* h_kept) {
+inline void feed_forward(const FeedForward& map, const FeedForwardInput& in, const FeedForwardOutput& to) {
     const Bands pictures = Bands::pictures(map);
-    if (pictures.can_halve()) return feed_forward<Strassen>(map, pictures, in, out, h_kept);
-    feed_forward<Plain>(map, Bands(map), in, out, h_kept);
+    if (pictures.can_halve()) return feed_forward<Strassen>(map, pictures, in, to);
+    feed_forward<Plain>(map, Bands(map), in, to);
 }
 
 }  // namespace

@@ -7,7 +7,10 @@ namespace jvan {
 namespace {
 
 struct FeedForwardGradients {
-    float *dnormal, *dw1, *db1, *dtaps, *dbias, *dw2, *db2, *ds, *norm_sums;
+    Input dout;
+    const float* h = nullptr;  // null: to be made again
+    Output dnormal, dw_fc1, db_fc1, dw_dw, db_dw, dw_fc2, db_fc2, dscale;  // dnormal: the gradient of x̂
+    Output norm_sums;                                                      // (2, C), what the BatchNorm's gradients are made of
 };
 
 // What a thread sums over its groups.
@@ -24,30 +27,30 @@ struct FeedForwardBackward {
     const FeedForward& map;
     const FeedForwardInput& in;
     const PackedFeedForward<Scheme>& weights;
-    const float* h_kept;                    // null: to be made again
-    const float *back2, *back1, *reversed;  // of W₂·s, W₁ and the taps
+    const FeedForwardGradients& to;
+    const float *back2, *back1, *reversed;  // of fc2's weight times the scale, fc1's and the taps
     const FeedForwardSums& sums;
     const Group& group;
     const std::vector<Frames>&h, &dt;
     const int32_t *h_places, *dt_places;
     float *factors, *products;  // scratch memory of Scheme
 
-    int64_t normal_halo() const { return h_kept ? 0 : 2; }
+    int64_t normal_halo() const { return to.h ? 0 : 2; }
 
     // keep·dout, a row more around each band.
-    Rows read(const float* dout, float* to, float* copy) const {
+    Rows read(float* memory, float* copy) const {
         const int64_t width = padded(map.chans), block = group.pixels(1) * PANEL;
         for (int64_t b = 0; b < group.count(); b++) {
             const Band& band = group.bands[b];
-            const Rows top = strip_of(dout + band.at(1) * map.chans, band.pixels(1), map.chans, copy);
-            const Rows e = {to + group.before[1][b] * PANEL, PANEL, block};
+            const Rows top = strip_of(to.dout + band.at(1) * map.chans, band.pixels(1), map.chans, copy);
+            const Rows e = {memory + group.before[1][b] * PANEL, PANEL, block};
             const float kept = in.keep[band.picture];
             for_each_vector(band.pixels(1), width, [&](int64_t i, int64_t c) {
                 store(const_cast<float*>(e.at(i, c)), kept * load(top.at(i, c)));
             });
             add_columns({e.at(band.above(1), 0), PANEL, block}, band.pixels(0), width, sums.of_rows);
         }
-        return {to, PANEL, block};
+        return {memory, PANEL, block};
     }
 
     // The panels from k + c on, `step` apart, that are made together: h and the gradient of gelu(t) into their frames.
@@ -55,7 +58,7 @@ struct FeedForwardBackward {
         const int64_t at = k / PARTS + c, hidden = padded(map.hidden);
         float *const hs[] = {h.front().data, h.back().data}, *const dts[] = {dt.front().data, dt.back().data};
         const float* bias[] = {weights.bias1 + k + c, weights.bias1 + k + c + (PARTS - 1) * step};
-        if (!h_kept) Scheme::panels(normal, group.pixels(2), weights.into, map.chans, hidden, at, hs, bias, h_places, products);
+        if (!to.h) Scheme::panels(normal, group.pixels(2), weights.into, map.chans, hidden, at, hs, bias, h_places, products);
         Scheme::panels(e, group.pixels(1), back2, map.chans, hidden, at, dts, nullptr, dt_places, products);
     }
 
@@ -63,7 +66,7 @@ struct FeedForwardBackward {
     void middle(int64_t k, const Frames& h, const Frames& dt, float* t) const {
         h.each([&](const Framed& frame, int64_t b) {
             const Band& band = group.bands[b];
-            if (h_kept) frame.read(frame.first, frame.first + frame.rows, h_kept + map.kept(k, band.picture, frame.first));
+            if (to.h) frame.read(frame.first, frame.first + frame.rows, to.h + map.kept(k, band.picture, frame.first));
             convolve(frame, weights.taps + 9 * k, weights.bias + k, band.first(1), band.last(1), t + group.before[1][b] * PANEL);
         });
         dt.each([&](const Framed& frame, int64_t b) {
@@ -128,33 +131,32 @@ struct FeedForwardBackward {
         add_products<Scheme>(left, inner, back1, map.hidden, padded(map.chans), k, std::min(some, map.hidden - k), dnormal, k > 0);
     }
 
-    void write(const Rows& result, float* dnormal, float* copy) const {
+    void write(const Rows& result, float* copy) const {
         const int64_t width = padded(map.chans);
         for (int64_t b = 0; b < group.count(); b++) {
             const Band& band = group.bands[b];
             const Rows from = strip_of(in.x + band.at(0) * map.chans, band.pixels(0), map.chans, copy);
             const Rows grad = {result.at(group.before[0][b], 0), result.row, result.block};
             add_norm_sums(weights.norm, grad, from, band.pixels(0), width, sums.of_rows + width, sums.of_rows + 2 * width);
-            store_strip(dnormal + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) { return load(grad.at(i, c)); });
+            store_strip(to.dnormal + band.at(0) * map.chans, band.pixels(0), map.chans, [&](int64_t i, int64_t c) { return load(grad.at(i, c)); });
         }
     }
 };
 
 // Called by all threads: (panels, 10, PANEL) as the gradients of the taps (C, 1, 3, 3) and of their bias.
-inline void sum_taps(const Partial& part, int64_t chans, float* dtaps, float* dbias) {
+inline void sum_taps(const Partial& part, int64_t chans, float* dw_dw, float* db_dw) {
 #pragma omp for schedule(static)
     for (int64_t c = 0; c < chans; c++)
         for (int i = 0; i < 10; i++) {
             float total = 0;
             for (int t = 0; t < omp_get_num_threads(); t++)
                 total += part.parts[t][c / PANEL * 10 * PANEL + i * PANEL + c % PANEL];
-            (i < 9 ? dtaps[c * 9 + i] : dbias[c]) = total;
+            (i < 9 ? dw_dw[c * 9 + i] : db_dw[c]) = total;
         }
 }
 
 template <class Scheme>
-void feed_forward_backward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, const float* dout,
-                           const float* h_kept, const FeedForwardGradients& to) {
+void feed_forward_backward(const FeedForward& map, const Bands& bands, const FeedForwardInput& in, const FeedForwardGradients& to) {
     enum class Own {
         SUM1, SUM2, SUM_TAPS, SUM_BIAS1, SUM_ROWS, T, H, DT, COPY, NORMAL, E, DNORMAL, DH, FACTORS, PRODUCTS, SIDES, RESULT, COUNT
     };
@@ -162,14 +164,14 @@ void feed_forward_backward(const FeedForward& map, const Bands& bands, const Fee
     enum class Shared { BACK2, BACK1, REVERSED, COUNT };
     static Scratch<Shared> shared;
     static Scratch<PackedSlot> packed;
-    const PackedFeedForward<Scheme> weights(map, in, !h_kept, packed);
+    const PackedFeedForward<Scheme> weights(map, in, !to.h, packed);
     const int64_t chans = map.chans, width = padded(chans), hidden = padded(map.hidden), most = std::min(CHUNK<Scheme>, hidden);
     float* back2 = shared.get(Shared::BACK2, Scheme::pack_floats(hidden, chans));
     float* back1 = shared.get(Shared::BACK1, Scheme::pack_floats(map.hidden, width));
     float* reversed = shared.get(Shared::REVERSED, 9 * hidden);
-    Scheme::pack(in.w2, map.hidden, 1, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, in.s, back2);
-    Scheme::pack(in.w1, chans, 1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, back1);
-    pack_taps(in.taps, map.hidden, true, reversed);
+    Scheme::pack(in.w_fc2, map.hidden, 1, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, in.scale, back2);
+    Scheme::pack(in.w_fc1, chans, 1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), nullptr, back1);
+    pack_taps(in.w_dw, map.hidden, true, reversed);
     Partial part1, part2, part_taps, part_bias1, part_rows;
 #pragma omp parallel
     {
@@ -189,41 +191,39 @@ void feed_forward_backward(const FeedForward& map, const Bands& bands, const Fee
             const Group group(bands, g);
             const std::vector<Frames> h = frames_of(own, Own::H, PARTS, bands, group, 2);
             const std::vector<Frames> dt = frames_of(own, Own::DT, PARTS, bands, group, 1);
-            const FeedForwardBackward<Scheme> work = {map, in, weights, h_kept, back2, back1, reversed, sums, group, h, dt,
+            const FeedForwardBackward<Scheme> work = {map, in, weights, to, back2, back1, reversed, sums, group, h, dt,
                                                       h[0].places(h_place), dt[0].places(dt_place), factors, products};
             const int64_t halo = work.normal_halo();
             const Rows normal = normal_of(map, in, weights.norm, group, halo, own.get(Own::NORMAL, bands.most_pixels(halo) * width), copy);
-            const Rows e = work.read(dout, own.get(Own::E, bands.most_pixels(1) * width), copy);
+            const Rows e = work.read(own.get(Own::E, bands.most_pixels(1) * width), copy);
             const int64_t pixels = group.pixels(0), size = Scheme::factor_floats(pixels, chans);
-            float* sides = own.get(Own::SIDES, (h_kept ? 2 : 3) * size);
+            float* sides = own.get(Own::SIDES, (to.h ? 2 : 3) * size);
             const typename Scheme::F e_left = Scheme::left(e, pixels, chans, 0, chans / PARTS, sides);
             const typename Scheme::F right = Scheme::right(normal, pixels, chans, sides + size);
             typename Scheme::F left;  // only where h is to be made
-            if (!h_kept) left = Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
+            if (!to.h) left = Scheme::left(normal, pixels, chans, 0, chans / PARTS, sides + 2 * size);
             for (int64_t k = 0; k < hidden; k += most)
                 work.chunk(k, std::min(most, hidden - k), left, right, e_left, t, dh, dnormal);
-            work.write(Scheme::result(dnormal, pixels, width, own.get(Own::RESULT, Scheme::result_floats(pixels, width))), to.dnormal, copy);
+            work.write(Scheme::result(dnormal, pixels, width, own.get(Own::RESULT, Scheme::result_floats(pixels, width))), copy);
             sums.begun = true;
         }
         if (!sums.begun) own.zeros(Own::SUM1, floats1), own.zeros(Own::SUM2, floats2);
-        Scheme::sum(part1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), to.dw1);
-        Scheme::sum(part2, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, to.dw2);
-        part_bias1.sum(to.db1, 1, map.hidden, 0);
-        part_rows.sum(to.db2, 1, chans, 0);
+        Scheme::sum(part1, map.hidden, chans, {CHUNK<Scheme>}, map.chan_pairs(), to.dw_fc1);
+        Scheme::sum(part2, chans, map.hidden, map.chan_pairs(), {CHUNK<Scheme>}, to.dw_fc2);
+        part_bias1.sum(to.db_fc1, 1, map.hidden, 0);
+        part_rows.sum(to.db_fc2, 1, chans, 0);
         part_rows.sum(to.norm_sums, 2, chans, width, width);
-        sum_taps(part_taps, map.hidden, to.dtaps, to.dbias);
+        sum_taps(part_taps, map.hidden, to.dw_dw, to.db_dw);
 #pragma omp single
-        std::fill(to.ds, to.ds + chans, 0.0f);
-        finish_scaled(chans, map.hidden, in.w2, in.b2, in.s, to.dw2, to.db2, to.ds);
+        std::fill_n(to.dscale.pointer, chans, 0.0f);
+        finish_scaled(chans, map.hidden, in.w_fc2, in.b_fc2, in.scale, to.dw_fc2, to.db_fc2, to.dscale);
     }
 }
 
-// Gradients of x̂, of the weights and of s; sums (2, C) for the BatchNorm's. h_kept: null, or what the forward pass kept.
-inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const float* dout, const float* h_kept,
-                                  const FeedForwardGradients& to) {
+inline void feed_forward_backward(const FeedForward& map, const FeedForwardInput& in, const FeedForwardGradients& to) {
     const Bands pictures = Bands::pictures(map);
-    if (pictures.can_halve()) return feed_forward_backward<Strassen>(map, pictures, in, dout, h_kept, to);
-    feed_forward_backward<Plain>(map, Bands(map), in, dout, h_kept, to);
+    if (pictures.can_halve()) return feed_forward_backward<Strassen>(map, pictures, in, to);
+    feed_forward_backward<Plain>(map, Bands(map), in, to);
 }
 
 }  // namespace
