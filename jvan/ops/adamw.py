@@ -7,7 +7,7 @@ import functools
 import jittor as jt
 import numpy as np
 
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
 
 
@@ -32,9 +32,11 @@ def adamw_ref(value, gradient, mean, square, rates):
 
 def adamw_fused(value, gradient, mean, square, rates):
     """By `kernels/adamw.h`: float32 on the CPU, in one pass over memory."""
-    source = "jvan::adamw(in0->num, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"
+    inputs = {"value": value, "gradient": gradient, "mean": mean, "square": square, "numbers": _numbers(tuple(rates))}
+    outputs = dict.fromkeys(("new_value", "new_mean", "new_square"), value.shape)
+    source = f"jvan::adamw({{value}}->num, {members(*inputs, *outputs)});"
     with jt.no_grad():  # else the new value would keep the maps behind its gradient, of every step so far
-        return run_kernel("adamw.h", source, [value, gradient, mean, square, _numbers(tuple(rates))], [value.shape] * 3)
+        return run_named("adamw.h", source, inputs, outputs)
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,13 +7,10 @@ from jittor import nn
 
 from . import _turns  # noqa: F401
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
 
-_PATCHES = (
-    "jvan::Patches{{{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3, {y}_shape1, {y}_shape2, {y}_shape3, "
-    "size, stride, padding}}"
-)
+HEADER = "pointwise_patches.h"
 
 
 def conv(x, weight, bias, stride=1, padding=0):
@@ -47,16 +44,23 @@ class _Conv(jt.Function):
         self.inputs = x, weight, bias
         self.numbers = {"size": size, "stride": stride, "padding": padding}
         height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
-        source = f"jvan::convolve_patches({_PATCHES.format(x='in0', y='out0')}, in0_p, in1_p, in2_p, out0_p);"
-        shape = (x.shape[0], height, width, weight.shape[0])
-        return run_kernel("pointwise_patches.h", source, [x, weight, bias], [shape], self.numbers)[0]
+        inputs, outputs = {"x": x, "weight": weight, "bias": bias}, {"y": (x.shape[0], height, width, weight.shape[0])}
+        source = f"jvan::convolve_patches({_patches('x', 'y')}, {members(*inputs, *outputs)});"
+        return run_named(HEADER, source, inputs, outputs, self.numbers)[0]
 
     def grad(self, dy):
         x, weight, bias = self.inputs
         # Two operators: the gradient of a network's input is seldom wanted, and then never computed.
-        source = f"jvan::patch_weight_gradients({_PATCHES.format(x='in1', y='in0')}, in0_p, in1_p, out0_p, out1_p);"
-        shapes = [weight.shape, bias.shape]
-        dw, db = run_kernel("pointwise_patches.h", source, [dy, x], shapes, self.numbers)
-        source = f"jvan::patch_input_gradient({_PATCHES.format(x='out0', y='in0')}, in0_p, in1_p, out0_p);"
-        (dx,) = run_kernel("pointwise_patches.h", source, [dy, weight], [x.shape], self.numbers)
+        inputs, outputs = {"dy": dy, "x": x}, {"dweight": weight.shape, "dbias": bias.shape}
+        source = f"jvan::patch_weight_gradients({_patches('x', 'dy')}, {members(*inputs, *outputs)});"
+        dw, db = run_named(HEADER, source, inputs, outputs, self.numbers)
+        inputs, outputs = {"dy": dy, "weight": weight}, {"dx": x.shape}
+        source = f"jvan::patch_input_gradient({_patches('dx', 'dy')}, {members(*inputs, *outputs)});"
+        (dx,) = run_named(HEADER, source, inputs, outputs, self.numbers)
         return dx, dw, db, None, None
+
+
+def _patches(x: str, y: str) -> str:
+    """C++ for the sizes of the map x, or its gradient, and of y."""
+    extents = [f"{{{x}}}_shape{i}" for i in range(4)] + [f"{{{y}}}_shape{i}" for i in range(1, 4)]
+    return f"jvan::Patches{{{{{', '.join(extents)}, size, stride, padding}}}}"

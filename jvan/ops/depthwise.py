@@ -6,11 +6,11 @@ import jittor as jt
 
 from . import _turns  # noqa: F401
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
 
-_SHAPE = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, dilation"
-_PAIR = "in0_shape0, in0_shape1, in0_shape2, in0_shape3, in1_shape2, in3_shape2, dilation"
+_SHAPE = "{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3"
+_PAIR = "{u}_shape0, {u}_shape1, {u}_shape2, {u}_shape3, {w_dw}_shape2, {w_dw_d}_shape2, dilation"
 
 
 def depthwise(x, weight, bias, dilation=1):
@@ -56,27 +56,33 @@ class _Depthwise(jt.Function):
 
 def convolve(x, weight, bias, dilation, reverse):
     """The convolution, or its input's gradient, which has the taps reversed and no bias: one compiled operator for both."""
-    source = f"jvan::depthwise_batch({_SHAPE}, in0_p, in1_p, reverse ? nullptr : in2_p, reverse, out0_p);"
-    numbers = {"dilation": dilation, "reverse": reverse}
-    return run_kernel("depthwise_op.h", source, [x, weight, bias], [x.shape], numbers)[0]
+    inputs, outputs = {"x": x, "weight": weight, "bias": bias}, {"y": x.shape}
+    source = f"jvan::depthwise_batch({_SHAPE}, {{weight}}_shape2, dilation, reverse, {members(*inputs, *outputs)});"
+    return run_named("depthwise_op.h", source, inputs, outputs, {"dilation": dilation, "reverse": reverse})[0]
 
 
 def weight_gradients(x, weight, bias, dy, dilation):
     """Gradients of the weight and of the bias, in one pass over x and the gradient dy of the output (N, H, W, C)."""
-    source = f"jvan::depthwise_batch_gradients({_SHAPE}, in0_p, in2_p, out0_p, out1_p);"
-    shapes = [weight.shape, bias.shape]
-    return run_kernel("depthwise_backward.h", source, [x, weight, dy], shapes, {"dilation": dilation})
+    inputs, outputs = {"x": x, "dy": dy}, {"dweight": weight.shape, "dbias": bias.shape}
+    source = f"jvan::depthwise_batch_gradients({_SHAPE}, {{dweight}}_shape2, dilation, {members(*inputs, *outputs)});"
+    return run_named("depthwise_backward.h", source, inputs, outputs, {"dilation": dilation})
 
 
-def convolve_pair(u, local, remote, dilation):
-    """Two convolutions, one after the other: `local` and the dilated `remote` are weight and bias each -> (N, H, W, C)."""
-    source = f"jvan::depthwise_pair({_PAIR}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p);"
-    return run_kernel("depthwise_pair.h", source, [u, *local, *remote], [u.shape], {"dilation": dilation})[0]
+def convolve_pair(u, dw, dw_d, dilation):
+    """Two convolutions, one after the other: `dw` and the dilated `dw_d` are weight and bias each -> (N, H, W, C)."""
+    inputs, outputs = {"u": u, **_named("dw", dw), **_named("dw_d", dw_d)}, {"a": u.shape}
+    source = f"jvan::depthwise_pair({_PAIR}, {members(*inputs, *outputs)});"
+    return run_named("depthwise_pair.h", source, inputs, outputs, {"dilation": dilation})[0]
 
 
-def pair_gradients(u, da, local, remote, dilation):
+def pair_gradients(u, da, dw, dw_d, dilation):
     """From the gradient da of the output, the gradients of u and of both convolutions' weights and biases: five."""
-    pointers = "in0_p, in4_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, out3_p, out4_p"
-    source = f"jvan::depthwise_pair_backward({_PAIR}, {pointers});"
-    shapes = [v.shape for v in (u, *local, *remote)]
-    return run_kernel("depthwise_pair.h", source, [u, *local, remote[0], da], shapes, {"dilation": dilation})
+    layers = {**_named("dw", dw), **_named("dw_d", dw_d)}
+    inputs = {"u": u, "da": da, **{name: value for name, value in layers.items() if name != "b_dw_d"}}
+    outputs = {"du": u.shape, **{f"d{name}": value.shape for name, value in layers.items()}}
+    source = f"jvan::depthwise_pair_backward({_PAIR}, {members(*inputs, *outputs)});"
+    return run_named("depthwise_pair.h", source, inputs, outputs, {"dilation": dilation})
+
+
+def _named(layer: str, weight_and_bias) -> dict:
+    return dict(zip((f"w_{layer}", f"b_{layer}"), weight_and_bias))

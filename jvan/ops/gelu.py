@@ -6,7 +6,7 @@ import jittor as jt
 from jittor import nn
 
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 
 
 def gelu(x):
@@ -28,12 +28,14 @@ def gelu_fused(x):
 class _GELU(jt.Function):
     def execute(self, x):
         self.x = x
-        return _run("jvan::gelu_array(in0_shape0, in0_p, out0_p);", x)
+        return _run("jvan::gelu_array({x}_shape0, {x}_p, {y}_p);", {"x": x}, "y")
 
     def grad(self, dy):
-        return _run("jvan::gelu_array_backward(in0_shape0, in0_p, in1_p, out0_p);", self.x, dy)
+        source = f"jvan::gelu_array_backward({{x}}_shape0, {members('x', 'dy', 'dx')});"
+        return _run(source, {"x": self.x, "dy": dy}, "dx")
 
 
-def _run(source, x, *others):
-    flat = [v.reshape((-1,)) for v in (x, *others)]
-    return run_kernel("elementwise.h", source, flat, [flat[0].shape])[0].reshape(x.shape)
+def _run(source, inputs, output):
+    flat = {name: value.reshape((-1,)) for name, value in inputs.items()}
+    shape = inputs["x"].shape
+    return run_named("elementwise.h", source, flat, {output: flat["x"].shape})[0].reshape(shape)

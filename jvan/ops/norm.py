@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jittor as jt
 
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
+
+_SIZES = "{x}_shape0, {x}_shape1"  # rows, channels
 
 
 class Norm(NamedTuple):
@@ -40,8 +42,9 @@ class Norm(NamedTuple):
 def batch_statistics_fused(x):
     """Mean and biased variance of each channel, in one pass over memory: x (…, C) -> two of (C,), both detached (`kernels/batch_norm.h`)."""
     chans = x.shape[-1]
-    source = "jvan::batch_statistics(in0_p, in0_shape0, in0_shape1, out0_p, out1_p);"
-    mean, var = run_kernel("batch_norm.h", source, [x.detach().reshape((-1, chans))], [(chans,)] * 2)
+    inputs, outputs = {"x": x.detach().reshape((-1, chans))}, {"mean": (chans,), "var": (chans,)}
+    source = f"jvan::batch_statistics({_SIZES}, {members(*inputs, *outputs)});"
+    mean, var = run_named("batch_norm.h", source, inputs, outputs)
     return mean.stop_grad(), var.stop_grad()
 
 
@@ -71,17 +74,16 @@ def batch_norm_fused(x, weight, bias, eps):
 class _BatchNorm(jt.Function):
     def execute(self, x, weight, bias, mean, rstd):
         self.inputs = x, weight, mean, rstd
-        return run_kernel(
-            "batch_norm.h",
-            "jvan::batch_norm_forward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p);",
-            [_rows(x), mean, rstd, weight, bias],
-            [_rows(x).shape],
-        )[0].reshape(x.shape)
+        rows = _rows(x)
+        inputs, outputs = {"x": rows, "mean": mean, "rstd": rstd, "gamma": weight, "beta": bias}, {"y": rows.shape}
+        source = f"jvan::batch_norm_forward({_SIZES}, {members(*inputs, *outputs)});"
+        return run_named("batch_norm.h", source, inputs, outputs)[0].reshape(x.shape)
 
     def grad(self, dy):
         x, weight, mean, rstd = self.inputs
-        source = "jvan::batch_norm_sums(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p);"
-        (sums,) = run_kernel("batch_norm.h", source, [_rows(dy), _rows(x), mean, rstd], [(2, x.shape[-1])])
+        inputs, outputs = {"dy": _rows(dy), "x": _rows(x), "mean": mean, "rstd": rstd}, {"sums": (2, x.shape[-1])}
+        source = f"jvan::batch_norm_sums({_SIZES}, {members(*inputs, *outputs)});"
+        (sums,) = run_named("batch_norm.h", source, inputs, outputs)
         return batch_norm_gradient(dy, x, weight, mean, rstd, sums), sums[1], sums[0], None, None
 
 
@@ -90,13 +92,13 @@ def batch_norm_gradient(dy, x, weight, mean, rstd, sums, residual=None, constant
 
     With `residual`, like x, that much more; `constant` where the statistics do not depend on x.
     """
-    source = (
-        "jvan::batch_norm_backward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, "
-        "add ? in6_p : nullptr, constant, out0_p);"
-    )
-    numbers = {"add": residual is not None, "constant": constant}
-    inputs = [_rows(dy), _rows(x), mean, rstd, weight, sums, _rows(dy if residual is None else residual)]
-    return run_kernel("batch_norm.h", source, inputs, [_rows(x).shape], numbers)[0].reshape(x.shape)
+    residual, add = (dy, False) if residual is None else (residual, True)
+    norm = {"mean": mean, "rstd": rstd, "gamma": weight}
+    inputs = {"dy": _rows(dy), "x": _rows(x), **norm, "sums": sums, "residual": _rows(residual)}
+    outputs = {"dx": inputs["x"].shape}
+    source = f"jvan::batch_norm_backward({_SIZES}, add, constant, {members(*inputs, *outputs)});"
+    numbers = {"add": add, "constant": constant}
+    return run_named("batch_norm.h", source, inputs, outputs, numbers)[0].reshape(x.shape)
 
 
 def layer_norm(x, weight, bias, eps):
@@ -122,17 +124,19 @@ def layer_norm_fused(x, weight, bias, eps):
 class _LayerNorm(jt.Function):
     def execute(self, x, weight, bias, eps):
         self.inputs = x, weight, eps
-        source = "jvan::layer_norm_forward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p);"
-        (y,) = run_kernel("layer_norm.h", source, [_rows(x), weight, bias, eps], [_rows(x).shape])
+        rows = _rows(x)
+        inputs, outputs = {"x": rows, "weight": weight, "bias": bias, "eps": eps}, {"y": rows.shape}
+        source = f"jvan::layer_norm_forward({_SIZES}, {members(*inputs, *outputs)});"
+        (y,) = run_named("layer_norm.h", source, inputs, outputs)
         return y.reshape(x.shape)
 
     def grad(self, dy):
         x, weight, eps = self.inputs
-        source = (
-            "jvan::layer_norm_backward(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p);"
-        )
-        inputs = [_rows(dy), _rows(x), weight, eps]
-        dx, dw, db = run_kernel("layer_norm.h", source, inputs, [_rows(x).shape, weight.shape, weight.shape])
+        rows = _rows(x)
+        inputs = {"dy": _rows(dy), "x": rows, "weight": weight, "eps": eps}
+        outputs = {"dx": rows.shape, "dweight": weight.shape, "dbias": weight.shape}
+        source = f"jvan::layer_norm_backward({_SIZES}, {members(*inputs, *outputs)});"
+        dx, dw, db = run_named("layer_norm.h", source, inputs, outputs)
         return dx.reshape(x.shape), dw, db, None
 
 

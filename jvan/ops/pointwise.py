@@ -6,8 +6,10 @@ import jittor as jt
 
 from . import _turns  # noqa: F401
 from ._half import in_float32
-from ._jit import can_run, run_kernel
+from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
+
+_SIZES = "{x}_shape0, {x}_shape1, {weight}_shape0"
 
 
 def pointwise(x, weight, bias):
@@ -39,15 +41,15 @@ class _Pointwise(jt.Function):
         matrix = weight.reshape(weight.shape[:2])
         self.inputs = flat, matrix
         self.shapes = x.shape, weight.shape, bias.shape
-        source = "jvan::pointwise(in0_shape0, in0_shape1, in1_shape0, in0_p, in1_p, in2_p, out0_p);"
-        (y,) = run_kernel("pointwise.h", source, [flat, matrix, bias], [(flat.shape[0], matrix.shape[0])])
+        inputs, outputs = {"x": flat, "weight": matrix, "bias": bias}, {"y": (flat.shape[0], matrix.shape[0])}
+        source = f"jvan::pointwise({_SIZES}, {members(*inputs, *outputs)});"
+        (y,) = run_named("pointwise.h", source, inputs, outputs)
         return y.reshape([*x.shape[:-1], matrix.shape[0]])
 
     def grad(self, dy):
         flat, matrix = self.inputs
-        source = (
-            "jvan::pointwise_backward(in1_shape0, in1_shape1, in2_shape0, in0_p, in1_p, in2_p, out0_p, out1_p, out2_p);"
-        )
-        shapes = [flat.shape, matrix.shape, self.shapes[2]]
-        gradients = run_kernel("pointwise.h", source, [dy.reshape((-1, dy.shape[-1])), flat, matrix], shapes)
+        inputs = {"dy": dy.reshape((-1, dy.shape[-1])), "x": flat, "weight": matrix}
+        outputs = {"dx": flat.shape, "dweight": matrix.shape, "dbias": self.shapes[2]}
+        source = f"jvan::pointwise_backward({_SIZES}, {members(*inputs, *outputs)});"
+        gradients = run_named("pointwise.h", source, inputs, outputs)
         return tuple(g.reshape(shape) for g, shape in zip(gradients, self.shapes))

@@ -1,6 +1,7 @@
 // AdamW: one pass over a parameter, its gradient and its moments.
 #pragma once
 
+# include "arguments.h"
 # include "vector.h"
 
 #include <algorithm>
@@ -23,8 +24,13 @@ inline void store_block(const float* from, int64_t count, float* to) {
     std::copy(from + i, from + count, to + i);
 }
 
-inline void adamw(int64_t count, const float* value, const float* gradient, const float* mean, const float* square,
-                  const float* numbers, float* new_value, float* new_mean, float* new_square) {
+struct AdamW {
+    Input value, gradient, mean, square, numbers;  // numbers: those of Rates
+    Output new_value, new_mean, new_square;
+};
+
+inline void adamw(int64_t count, const AdamW& args) {
+    const float *value = args.value, *gradient = args.gradient, *mean = args.mean, *square = args.square, *numbers = args.numbers;
     const Rates r = {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7]};
     constexpr int64_t SPAN = 1024;
     const int64_t blocks = (count + SPAN - 1) / SPAN;
@@ -40,9 +46,9 @@ inline void adamw(int64_t count, const float* value, const float* gradient, cons
                 s[i] = square[at + i] * r.beta2 + g * g * r.rest2;
                 v[i] = value[at + i] * r.decay - m[i] / (std::sqrt(s[i]) * r.root + r.eps) * r.rate;
             }
-            store_block(v, some, new_value + at);
-            store_block(m, some, new_mean + at);
-            store_block(s, some, new_square + at);
+            store_block(v, some, args.new_value + at);
+            store_block(m, some, args.new_mean + at);
+            store_block(s, some, args.new_square + at);
         }
         std::atomic_thread_fence(std::memory_order_seq_cst);  // after store_past_caches
     }

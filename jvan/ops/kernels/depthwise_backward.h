@@ -6,6 +6,7 @@
 // `reversed`.
 #pragma once
 
+# include "arguments.h"
 # include "depthwise.h"
 
 namespace jvan {
@@ -168,9 +169,14 @@ struct TapSums {
     }
 };
 
-// x, dy: (N, H, W, C) -> weight: (C, 1, K, K), bias: (C)
+// x, dy: (N, H, W, C); dweight: (C, 1, K, K); dbias: (C)
+struct DepthwiseWeights {
+    Input x, dy;
+    Output dweight, dbias;
+};
+
 inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size,
-                                      int64_t dilation, const float* x, const float* dy, float* weight, float* bias) {
+                                      int64_t dilation, const DepthwiseWeights& args) {
     enum class Own { SUMS, X, DY, COUNT };
     const Slices all(batch, height, width, chans);
     const DepthwiseMap map = depthwise_map(height, width, size, dilation);
@@ -183,10 +189,10 @@ inline void depthwise_batch_gradients(int64_t batch, int64_t height, int64_t wid
         for (int64_t task = 0; task < all.tasks(); task++) {
             const Slice slice = all.slice(task);
             const RowRange rows = all.rows(task), under = map.under(rows);
-            const float* from = all.take(x, slice, under, own.get(Own::X, all.floats(under)));
-            sums.add(from, all.take(dy, slice, rows, own.get(Own::DY, all.floats(rows))), all.block(task), rows);
+            const float* from = all.take(args.x, slice, under, own.get(Own::X, all.floats(under)));
+            sums.add(from, all.take(args.dy, slice, rows, own.get(Own::DY, all.floats(rows))), all.block(task), rows);
         }
-        sums.sum(of_all, weight, bias);
+        sums.sum(of_all, args.dweight, args.dbias);
     }
 }
 

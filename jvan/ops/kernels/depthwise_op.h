@@ -1,6 +1,7 @@
 // Depthwise convolution of a batch (N, H, W, C): its slices are shared out among threads.
 #pragma once
 
+# include "arguments.h"
 # include "depthwise.h"
 
 namespace jvan {
@@ -32,23 +33,29 @@ inline Kernel take_kernel(const Slices& all, const float* weight, const float* b
     return kernel;
 }
 
-// x, y: (N, H, W, C); weight: (C, 1, K, K); bias: (C). `reversed`: the gradient of the input x from that of y.
+// x, y: (N, H, W, C); weight: (C, 1, K, K); bias: (C)
+struct DepthwiseConvolution {
+    Input x, weight, bias;
+    Output y;
+};
+
+// `reversed`: the gradient of the input, from that of the output as x.
 inline void depthwise_batch(int64_t batch, int64_t height, int64_t width, int64_t chans, int64_t size, int64_t dilation,
-                            const float* x, const float* weight, const float* bias, bool reversed, float* y) {
+                            bool reversed, const DepthwiseConvolution& args) {
     enum class Own { X, Y, COUNT };
     enum class Shared { TAPS, COUNT };
     static Scratch<Shared> shared;
     const Slices all(batch, height, width, chans);
-    const Kernel kernel = take_kernel(all, weight, bias, size, dilation, reversed, shared, Shared::TAPS);
+    const Kernel kernel = take_kernel(all, args.weight, args.bias, size, dilation, reversed, shared, Shared::TAPS);
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < all.tasks(); task++) {
         static thread_local Scratch<Own> own;
         const Slice slice = all.slice(task);
         const RowRange rows = all.rows(task), under = kernel.map.under(rows);
-        const float* from = all.take(x, slice, under, own.get(Own::X, all.floats(under)));
+        const float* from = all.take(args.x, slice, under, own.get(Own::X, all.floats(under)));
         float* to = all.place(own.get(Own::Y, all.floats(rows)), rows);
         kernel.run(from, all.block(task), slice, rows, to);
-        all.put(to, slice, rows, y);
+        all.put(to, slice, rows, args.y);
     }
 }
 

@@ -1,6 +1,7 @@
 // Elementwise operators on whole arrays.
 #pragma once
 
+# include "arguments.h"
 # include "vector.h"
 
 #include <algorithm>
@@ -25,7 +26,14 @@ inline void gelu_array(int64_t count, const float* x, float* y) {
     for_each_vector(count, [=](int64_t i, int lanes) { store_tail(y + i, gelu(load_tail(x + i, lanes)), lanes); });
 }
 
-inline void gelu_array_backward(int64_t count, const float* x, const float* dy, float* dx) {
+struct GeluBackward {
+    Input x, dy;
+    Output dx;
+};
+
+inline void gelu_array_backward(int64_t count, const GeluBackward& args) {
+    const float *x = args.x, *dy = args.dy;
+    float* dx = args.dx;
     for_each_vector(count, [=](int64_t i, int lanes) {
         store_tail(dx + i, load_tail(dy + i, lanes) * gelu_derivative(load_tail(x + i, lanes)), lanes);
     });

@@ -1,6 +1,7 @@
 // LayerNorm of channels-last maps in training, each row of C channels by itself.
 #pragma once
 
+# include "arguments.h"
 # include "strips.h"
 
 # include <cmath>
@@ -17,21 +18,28 @@ inline void row_statistics(const float* row, int64_t chans, float eps, float& me
     rstd = 1 / std::sqrt(square / chans + eps);
 }
 
-// eps: an array of one.
-inline void layer_norm_forward(int64_t rows, int64_t chans, const float* x, const float* weight, const float* bias,
-                               const float* eps, float* y) {
+struct LayerNormForward {
+    Input x, weight, bias, eps;  // eps: an array of one
+    Output y;
+};
+
+inline void layer_norm_forward(int64_t rows, int64_t chans, const LayerNormForward& args) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
-        const float* from = x + i * chans;
+        const float* from = args.x + i * chans;
         float mean, rstd;
-        row_statistics(from, chans, *eps, mean, rstd);
-        for (int64_t c = 0; c < chans; c++) y[i * chans + c] = (from[c] - mean) * rstd * weight[c] + bias[c];
+        row_statistics(from, chans, *args.eps, mean, rstd);
+        for (int64_t c = 0; c < chans; c++) args.y[i * chans + c] = (from[c] - mean) * rstd * args.weight[c] + args.bias[c];
     }
 }
 
 // dx = (dy·w - mean(dy·w) - x̂·mean(dy·w·x̂))·rstd; dw = Σ dy·x̂; db = Σ dy
-inline void layer_norm_backward(int64_t rows, int64_t chans, const float* dy, const float* x, const float* weight,
-                                const float* eps, float* dx, float* dw, float* db) {
+struct LayerNormBackward {
+    Input dy, x, weight, eps;
+    Output dx, dweight, dbias;
+};
+
+inline void layer_norm_backward(int64_t rows, int64_t chans, const LayerNormBackward& args) {
     enum class Own { SUMS, COUNT };
     Partial partial;
 #pragma omp parallel
@@ -41,22 +49,22 @@ inline void layer_norm_backward(int64_t rows, int64_t chans, const float* dy, co
         partial.is(sums);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {
-            const float *from = x + i * chans, *grad = dy + i * chans;
+            const float *from = args.x + i * chans, *grad = args.dy + i * chans;
             float mean, rstd, level = 0, slope = 0;
-            row_statistics(from, chans, *eps, mean, rstd);
+            row_statistics(from, chans, *args.eps, mean, rstd);
             for (int64_t c = 0; c < chans; c++) {
                 const float normal = (from[c] - mean) * rstd;
-                level += grad[c] * weight[c];
-                slope += grad[c] * weight[c] * normal;
+                level += grad[c] * args.weight[c];
+                slope += grad[c] * args.weight[c] * normal;
                 sums[c] += grad[c] * normal;
                 sums[chans + c] += grad[c];
             }
             level /= chans, slope /= chans;
             for (int64_t c = 0; c < chans; c++)
-                dx[i * chans + c] = (grad[c] * weight[c] - level - (from[c] - mean) * rstd * slope) * rstd;
+                args.dx[i * chans + c] = (grad[c] * args.weight[c] - level - (from[c] - mean) * rstd * slope) * rstd;
         }
-        partial.sum(dw, 1, chans, 0);
-        partial.sum(db, 1, chans, 0, chans);
+        partial.sum(args.dweight, 1, chans, 0);
+        partial.sum(args.dbias, 1, chans, 0, chans);
     }
 }
 
