@@ -32,6 +32,10 @@ class CheckpointError(JvanError, ValueError):
     """A weights file is damaged, unsafe, or does not fit the network."""
 
 
+class NoHead(CheckpointError):
+    """Weights without a classification head where one is needed."""
+
+
 class PictureError(JvanError, ValueError):
     """A picture cannot be read."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checkpoints.given import check_given
-from ..errors import CheckpointError, JvanError, MemoryLimitError, PictureError
+from ..errors import CheckpointError, JvanError, MemoryLimitError, NoHead, PictureError
 from ..ops.forked import check_not_forked
 from ..pictures.in_memory import InMemory, in_memory, is_encoded
 from ..pictures.large import Reading
@@ -59,14 +59,14 @@ class Predictor:
         check_dtype(dtype)
         try:
             model = create_model(arch, weights=weights)
+        except NoHead:
+            raise NoHead(
+                f"{self.weights}: the weights have no classification head, so they cannot name pictures; give a classifier's"
+            ) from None
         except JvanError:
             raise
         except ValueError as error:
-            if "no head" not in str(error):
-                raise CheckpointError(f"{self.weights}: {error}") from None
-            raise CheckpointError(
-                f"{self.weights}: the weights have no classification head, so they cannot name pictures; give a classifier's"
-            ) from None
+            raise CheckpointError(f"{self.weights}: {error}") from None
         self._set_up(model, given, labels, batch_size, dtype)
 
     @classmethod

@@ -8,7 +8,7 @@ from functools import partial
 from ..checkpoints.given import check_given
 from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import load_state, warn_of_notes
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NoHead
 from ..ops.forked import check_not_forked
 from ..preprocessing import Preprocessing
 from ..variants import VANConfig, variant_config
@@ -144,7 +144,7 @@ def _reconcile(
 
 def _classes(stored: int, asked: int | None, drop_head: bool) -> int:
     if stored == 0 and not asked and (asked is None or drop_head):
-        raise ValueError(
+        raise NoHead(
             "the weights have no head; pass features_only=True, num_classes=0, "
             "or drop_head=True with num_classes for a new one"
         )

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jvan import CheckpointError, create_model, load_weights
+from jvan import CheckpointError, Predictor, create_model, load_weights
 from jvan.checkpoints.metadata import Metadata
+from jvan.errors import NoHead
 from jvan.models import build
 from jvan.preprocessing import Preprocessing
 from jvan.variants import VANConfig, variant_config
@@ -99,8 +100,12 @@ def test_weights_without_a_head_want_to_be_told(saved, tmp_path):
     model.reset_classifier(0)
     config = VANConfig.from_dict({**CONFIG.to_dict(), "num_classes": 0})
     path = _save(model, tmp_path / "backbone.safetensors", config=config)
-    with pytest.raises(ValueError, match="no head; pass features_only=True, num_classes=0"):
+    with pytest.raises(NoHead, match="no head; pass features_only=True, num_classes=0"):
         create_model(weights=path)
+    with pytest.raises(
+        NoHead, match=r"backbone.safetensors: the weights have no classification head, so they cannot name"
+    ):
+        Predictor(weights=path)
     assert np.array_equal(create_model(weights=path, num_classes=0).eval().forward_features(X).numpy(), features)
     assert create_model(weights=path, num_classes=3, drop_head=True).eval()(X).shape == [2, 3]
     assert len(create_model(weights=path, features_only=True).eval()(X)) == 4
