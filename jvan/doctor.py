@@ -29,7 +29,7 @@ with jt.no_grad():
 ok = (total, corner) == (3.0, 27.0)
 mkl = jt.compile_extern.mkl_ops is not None
 from jvan.ops._jit import arithmetic, why_not
-found = dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), bfloat16=why_not() or arithmetic("bfloat16"))
+found = dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), bfloat16=why_not() or arithmetic("bfloat16").text)
 from jvan.device import cuda_fault
 print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), fault=cuda_fault(), mpi=jt.mpi is not None)))
 """

@@ -26,9 +26,9 @@ class FoldedBlock:
     """
 
     proj_1: Layer
-    conv0: Layer | None
-    conv_spatial: Layer | None
-    conv1: Layer | None
+    dw: Layer | None
+    dw_d: Layer | None
+    pw: Layer | None
     scale: np.ndarray
     proj_2: Layer
     fc1: Layer
@@ -49,9 +49,9 @@ def fold_block(tensors: dict[str, np.ndarray]) -> FoldedBlock:
     fc2 = layer("mlp.fc2")
     return FoldedBlock(
         proj_1=_after_norm(layer("attn.proj_1"), gain, shift),
-        conv0=layer(f"{lka}.conv0"),
-        conv_spatial=layer(f"{lka}.conv_spatial"),
-        conv1=layer(f"{lka}.conv1"),
+        dw=layer(f"{lka}.conv0"),
+        dw_d=layer(f"{lka}.conv_spatial"),
+        pw=layer(f"{lka}.conv1"),
         scale=1 + scale_1 * gain,
         proj_2=Layer(scale_1[:, None] * proj_2.weight, scale_1 * (proj_2.bias + shift)),
         fc1=_after_norm(layer("mlp.fc1"), *_batch_norm(tensors, "norm2")),

@@ -8,6 +8,7 @@ import jittor as jt
 from jittor import nn
 
 from ..models.van import VAN, VANFeatures
+from ..ops._jit import Arithmetic
 
 ORIGINAL = "the network that it was made from"
 
@@ -17,11 +18,11 @@ class InferenceNetwork(nn.Module):
 
     x: (N, in_chans, H, W) float32 -> what the network it was made from gives: logits (N, num_classes),
     pooled features, or of a VANFeatures the list of its stages' maps; float32. `arithmetic` says in what
-    numbers it computes. A module that contains it neither trains nor saves it: to that module it has no parameters.
+    numbers it computes, `native` whether the processor has units for these. A module that contains it neither trains nor saves it: to that module it has no parameters.
     """
 
-    def __init__(self, model: VAN, arithmetic: str):
-        self.arithmetic = arithmetic
+    def __init__(self, model: VAN, arithmetic: Arithmetic):
+        self.arithmetic, self.native = arithmetic
         self.in_chans, self.num_features, self.num_classes = model.in_chans, model.num_features, model.num_classes
         self.feature_info, self.metadata = model.feature_info, model.metadata
         self.pretrained_cfg = model.pretrained_cfg

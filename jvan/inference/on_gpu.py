@@ -8,6 +8,7 @@ import jittor as jt
 import numpy as np
 
 from ..models.van import VAN
+from ..ops._jit import Arithmetic
 from ..ops.cuda import folded
 from ..ops.cuda.functions import layer_norm, patch_weight
 from ..ops.cuda.run import rounded, why_not
@@ -15,21 +16,21 @@ from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .network import InferenceNetwork
 from .packing import section
 from .plan import StageSizes
-from .structure import Unknown, sizes_of, tensors_of
+from .structure import NotFusable, sizes_of, tensors_of
 
 
 class GPUInferenceVAN(InferenceNetwork):
     """See InferenceNetwork. Maps and products' weights are of `dtype`; sums, biases, depthwise taps, the last LayerNorm,
-    pooled features and logits are float32. Raises Unknown where the kernels cannot stand in for the model.
+    pooled features and logits are float32. Raises NotFusable where the kernels cannot stand in for the model.
     """
 
     def __init__(self, model: VAN, dtype: str = "float32"):
         sums = "" if dtype == "float32" else f" maps and products of {dtype} weights, float32 sums,"
-        super().__init__(model, f"{sums or 'float32'} on the GPU".strip())
+        super().__init__(model, Arithmetic(f"{sums or 'float32'} on the GPU".strip()))
         self._sizes, self._dtype = sizes_of(model), dtype
         reason = why_not(folded.FAMILIES, dtype)
         if reason:
-            raise Unknown(reason)
+            raise NotFusable(reason)
         tensors = tensors_of(model)
         self._stages = [self._stage(i, stage, tensors) for i, stage in enumerate(self._sizes.stages, start=1)]
 
@@ -62,9 +63,9 @@ class GPUInferenceVAN(InferenceNetwork):
     def _block(self, block: FoldedBlock) -> FoldedBlock:
         return FoldedBlock(
             proj_1=self._product(block.proj_1),
-            conv0=_depthwise(block.conv0),
-            conv_spatial=_depthwise(block.conv_spatial),
-            conv1=self._product(block.conv1),
+            dw=_depthwise(block.dw),
+            dw_d=_depthwise(block.dw_d),
+            pw=self._product(block.pw),
             scale=_vector(block.scale),
             proj_2=self._product(block.proj_2),
             fc1=self._product(block.fc1),

@@ -21,14 +21,14 @@ from .on_gpu import GPUInferenceVAN
 from .packing import pack_weights
 from .plan import make_plan
 from .room import FLOAT
-from .structure import Unknown, sizes_of, tensors_of
+from .structure import NotFusable, sizes_of, tensors_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 PLANS = 16  # input shapes whose plans are kept
 SOURCE = """
-jvan::Outputs outputs = {out0_p, {out1_p, out2_p, out3_p, out4_p}};
-jvan::run_network(in0_p, in0_shape0, in0_shape1, in0_shape2, in0_shape3,
-                  *reinterpret_cast<const jvan::Plan*>(in1_p), in2_p + offset, out5_p, outputs);
+jvan::run_network(*reinterpret_cast<const jvan::Plan*>({plan}_p), {pictures}_shape0, {pictures}_shape1, {pictures}_shape2,
+                  {pictures}_shape3, {{.pictures = {pictures}_p, .weights = {weights}_p + offset, .scratch = {scratch}_p,
+                  .logits = {logits}_p, .maps = {{{map1}_p, {map2}_p, {map3}_p, {map4}_p}}}});
 """
 
 
@@ -51,10 +51,10 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
     if reason is None:
         try:
             fast = (GPUInferenceVAN if on_gpu() else InferenceVAN)(model, dtype)
-        except Unknown as unknown:
-            reason = str(unknown)
+        except NotFusable as fault:
+            reason = str(fault)
         else:
-            if fast.arithmetic.startswith("values rounded"):  # the processor has no unit for bfloat16
+            if not fast.native:
                 _jit.warn_once(f"bfloat16 saves no time on this machine: {fast.arithmetic}")
             return fast
     warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
@@ -86,11 +86,12 @@ class InferenceVAN(InferenceNetwork):
             x = x.float32()
         plan, array = self._plan(tuple(x.shape), wanted, logits)
         pictures, sizes = x.shape[0], self._sizes
-        shapes = [(pictures, sizes.classes or sizes.stages[-1].chans, 1, 1) if logits else (1, 1, 1, 1)]
+        inputs = {"pictures": x, "plan": array, "weights": self._weights}
+        outputs = {"logits": (pictures, sizes.classes or sizes.stages[-1].chans, 1, 1) if logits else (1, 1, 1, 1)}
         for i, (stage, size) in enumerate(zip(sizes.stages, plan.maps)):
-            shapes.append((pictures, stage.chans, *size) if i in wanted else (1, 1, 1, 1))
-        numbers = {"offset": self._offset}
-        results = _jit.run_kernel("network.h", SOURCE, [x, array, self._weights], [*shapes, (plan.scratch,)], numbers)
+            outputs[f"map{i + 1}"] = (pictures, stage.chans, *size) if i in wanted else (1, 1, 1, 1)
+        outputs["scratch"] = (plan.scratch,)
+        results = _jit.run_named("network.h", SOURCE, inputs, outputs, {"offset": self._offset})
         return results[0].reshape(results[0].shape[:2]), results[1:5]
 
     def forward_bytes(self, shape) -> int:

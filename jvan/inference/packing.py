@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ops.cuda.arrays import stored
 from .fold import Layer, fold_block, fold_patch_embed
 from .plan import ALIGNMENT, BLOCK, Sizes
 
@@ -30,9 +31,9 @@ def _pieces(sizes: Sizes, tensors: dict[str, np.ndarray]):
 def _block_pieces(tensors: dict[str, np.ndarray], pairs: bool) -> list[np.ndarray]:
     block = fold_block(tensors)
     pieces = _product(block.proj_1, pairs)
-    for layer in (block.conv0, block.conv_spatial):
+    for layer in (block.dw, block.dw_d):
         pieces += _depthwise(layer) if layer else []
-    pieces += _product(block.conv1, pairs) if block.conv1 else []
+    pieces += _product(block.pw, pairs) if block.pw else []
     pieces += [_padded(block.scale), *_product(block.proj_2, pairs)]
     return pieces + _product(block.fc1, pairs) + _depthwise(block.dwconv) + _product(block.fc2, pairs)
 
@@ -44,8 +45,7 @@ def _product(layer: Layer, pairs: bool = False) -> list[np.ndarray]:
 
 def _pairs(panels: np.ndarray) -> np.ndarray:
     """(blocks, depth, 32) -> (blocks, depth / 2, 32): words of two bfloat16, the earlier row's in the lower half."""
-    bits = np.asarray(panels, np.float32).view(np.uint32)
-    bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    bits = stored(panels, "bfloat16").astype(np.uint32)
     return (bits[:, 0::2] | bits[:, 1::2] << 16).view(np.float32)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..ops.gates import GATES
+from ..ops.shapes import convolved
+
 BLOCK = 32  # channels that lie together; BLOCK in product.h
 CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
-GATES = {"none": 0, "multiply": 3, "add": 4, "sigmoid": 5}  # enum After in product.h
 ALIGNMENT = 16  # floats: a cache line
 ROUNDED = 96  # rows that are rounded to bfloat16 at a time; ROUNDED in gemm.h
 PATCHES = 48  # pixels whose patches are laid out at a time
+# The members of plan.h's structs, in their order.
+SCRATCH = ("map", "hidden", "own", "strip", "words", "rounded")
+HEAD = ("threads", "logits", "classes", "dw", "dw_d", "dilation", "pw", "gate", "norm_eps_bits", "pairs", *SCRATCH)
+STRATEGY = ("ring", "chunk", "by_channels")
+STAGE = ("chans", "depth", "hidden", "kernel", "stride", "height", "width", *STRATEGY, "wanted")
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,10 @@ class Sizes:
 
     in_chans: int
     classes: int  # 0: no head
-    local: int  # sides of the depthwise kernels; 0: left out
-    remote: int
+    dw: int  # sides of the attention's depthwise kernels; 0: left out
+    dw_d: int
     dilation: int
-    pointwise: bool
+    pw: bool
     gate: str
     norm_eps: float
     stages: tuple[StageSizes, ...]
@@ -106,25 +113,37 @@ def make_plan(
     rows, maps, scratch = [], [], []
     chans = sizes.in_chans
     for i, stage in enumerate(sizes.stages):
-        height, width = (_strided(n, stage) for n in (height, width))
+        height, width = convolved((height, width), stage.kernel, stage.stride, stage.kernel // 2)
         maps.append((height, width))
-        row = [stage.chans, stage.depth, stage.hidden, stage.kernel, stage.stride]
+        row = asdict(stage)
         if i < last:
             work = Work(stage, height, width, team)
             scratch.append(work.scratch(sizes, chans, is_stem=i == 0))
-            rows += [*row, height, width, *work.strategy, int(i in wanted)]
-        else:
-            rows += row + [0] * 6
+            row.update(zip(STRATEGY, work.strategy), height=height, width=width, wanted=int(i in wanted))
+        rows += [row.get(name, 0) for name in STAGE]
         chans = stage.chans
     floats = [_round(max(column)) for column in zip(*scratch)]
-    eps = int(np.float32(sizes.norm_eps).view(np.int32))
-    head = [threads, int(logits), sizes.classes, sizes.local, sizes.remote, sizes.dilation, int(sizes.pointwise),
-            GATES[sizes.gate], eps, int(sizes.pairs), *floats]  # fmt: skip
-    if max(head + rows) >= 2**31:
+    head = {"threads": threads, "logits": int(logits), **_network(sizes), **dict(zip(SCRATCH, floats))}
+    numbers = [head[name] for name in HEAD] + rows
+    if max(numbers) >= 2**31:
         raise ValueError(
             f"maps of {maps[0][0]}×{maps[0][1]} pixels are too large for one operator; cut the pictures up"
         )
-    return Plan(np.array(head + rows, np.int32), _total(sizes, pictures, threads, team, floats), tuple(maps))
+    return Plan(np.array(numbers, np.int32), _total(sizes, pictures, threads, team, floats), tuple(maps))
+
+
+def _network(sizes: Sizes) -> dict[str, int]:
+    """What of a plan is the network's own."""
+    return {
+        "classes": sizes.classes,
+        "dw": sizes.dw,
+        "dw_d": sizes.dw_d,
+        "dilation": sizes.dilation,
+        "pw": int(sizes.pw),
+        "gate": GATES[sizes.gate].after,
+        "norm_eps_bits": int(np.float32(sizes.norm_eps).view(np.int32)),
+        "pairs": int(sizes.pairs),
+    }
 
 
 def _total(sizes: Sizes, pictures: int, threads: int, team: int, floats: list[int]) -> int:
@@ -133,10 +152,6 @@ def _total(sizes: Sizes, pictures: int, threads: int, team: int, floats: list[in
     shared = (threads if team == 1 else 1) * (5 * a_map + hidden)
     outputs = pictures * (blocks(sizes.stages[-1].chans) + blocks(sizes.classes)) * BLOCK
     return shared + threads * sum(own) + outputs + 64
-
-
-def _strided(length: int, stage: StageSizes) -> int:
-    return (length + 2 * (stage.kernel // 2) - stage.kernel) // stage.stride + 1
 
 
 def _round(floats: int) -> int:

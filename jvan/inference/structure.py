@@ -8,7 +8,8 @@ from jittor import Var, nn
 from ..models import layers
 from ..models.blocks import CFF, LKA, Attention, Block, DWConv, PatchEmbed
 from ..models.van import VAN, VANFeatures
-from .plan import GATES, Sizes, StageSizes
+from ..ops.gates import GATES
+from .plan import Sizes, StageSizes
 
 MOST_TAPS = 64  # a side of the largest depthwise kernel; MOST_TAPS in ops/kernels/block.h
 STAGES = range(1, 5)
@@ -29,23 +30,23 @@ SET_ON_MODELS = {"metadata"}  # the one attribute of a class that jvan gives to 
 HOOKS = {"__fhook__", "__fhook2__"}  # Jittor's forward hooks; a fused module is never called
 
 
-class Unknown(Exception):
+class NotFusable(Exception):
     """The model has a part that the fused network does not compute."""
 
 
 def sizes_of(model) -> Sizes:
-    """The sizes of a VAN whose blocks are built alike, of layers that the fused network computes; raises Unknown otherwise."""
+    """The sizes of a VAN whose blocks are built alike, of layers that the fused network computes; raises NotFusable otherwise."""
     modules = dict(model.named_modules())
     for name, module in modules.items():
         _check_own(name, module)
     _check_kinds(model, modules)
     blocks = [block for i in STAGES for block in getattr(model, f"block{i}")]
     units = (_unit(block.attn.spatial_gating_unit, block.mlp.dwconv.dwconv) for block in blocks)
-    local, remote, dilation, pointwise, gate = _one(units, "its blocks' attentions differ")
+    dw, dw_d, dilation, pw, gate = _one(units, "its blocks' attentions differ")
     eps = _one((getattr(model, f"norm{i}").eps for i in STAGES), "its LayerNorms have different eps")
     sizes = Sizes(
         in_chans=model.in_chans, classes=0 if isinstance(model.head, nn.Identity) else model.head.weight.shape[0],
-        local=local, remote=remote, dilation=dilation, pointwise=pointwise, gate=gate, norm_eps=eps,
+        dw=dw, dw_d=dw_d, dilation=dilation, pw=pw, gate=gate, norm_eps=eps,
         stages=tuple(_stage(model, i) for i in STAGES),
     )  # fmt: skip
     _check_shapes(sizes, _variables(model))
@@ -66,12 +67,12 @@ def _variables(model) -> dict[str, Var]:
 
 
 def _check_own(name: str, module) -> None:
-    """Unknown for a module of a foreign class, and for one that was given a method or a hook of its own."""
+    """NotFusable for a module of a foreign class, and for one that was given a method or a hook of its own."""
     if type(module) not in KNOWN:
-        raise Unknown(f"{name} is a {type(module).__name__}, a module of another kind")
+        raise NotFusable(f"{name} is a {type(module).__name__}, a module of another kind")
     for own in vars(module):
         if own in HOOKS or (hasattr(type(module), own) and own not in SET_ON_MODELS):
-            raise Unknown(f"{name or 'the network'} was given its own {own}")
+            raise NotFusable(f"{name or 'the network'} was given its own {own}")
 
 
 def _check_kinds(model, modules) -> None:
@@ -84,14 +85,14 @@ def _check_kinds(model, modules) -> None:
     for name, allowed in kinds.items():
         if type(modules.get(name)) not in allowed:
             found = type(modules[name]).__name__ if name in modules else "missing"
-            raise Unknown(f"{name} is {found}, not {allowed[0].__name__}")
+            raise NotFusable(f"{name} is {found}, not {allowed[0].__name__}")
 
 
 def _stage(model, i: int) -> StageSizes:
     embed, blocks = getattr(model, f"patch_embed{i}").proj, getattr(model, f"block{i}")
     chans, _, kernel, _ = embed.weight.shape
     if embed.padding != kernel // 2:
-        raise Unknown(f"patch_embed{i}.proj is padded by {embed.padding}, not by {kernel // 2}")
+        raise NotFusable(f"patch_embed{i}.proj is padded by {embed.padding}, not by {kernel // 2}")
     hidden = _one(
         (block.mlp.fc1.weight.shape[0] for block in blocks), f"stage {i}'s blocks have different hidden widths"
     )
@@ -101,13 +102,13 @@ def _stage(model, i: int) -> StageSizes:
 
 def _unit(lka: LKA, dwconv: layers.Depthwise) -> tuple:
     if lka.gate not in GATES:
-        raise Unknown(f'the gate of its attention is "{lka.gate}"')
+        raise NotFusable(f'the gate of its attention is "{lka.gate}"')
     sides = [0 if isinstance(part, nn.Identity) else part.weight.shape[2] for part in (lka.conv0, lka.conv_spatial)]
     if max(sides) > MOST_TAPS:
-        raise Unknown(f"its depthwise kernels are {max(sides)} wide, more than {MOST_TAPS}")
+        raise NotFusable(f"its depthwise kernels are {max(sides)} wide, more than {MOST_TAPS}")
     for name, side, layer in (("attention's conv0", sides[0], lka.conv0), ("feed-forward's dwconv", 3, dwconv)):
         if side and layer.dilation != 1:
-            raise Unknown(f"the dilation of its {name} is {layer.dilation}, not 1")
+            raise NotFusable(f"the dilation of its {name} is {layer.dilation}, not 1")
     dilation = _whole(lka.conv_spatial.dilation, "the dilation of its attention's conv_spatial") if sides[1] else 1
     return (*sides, dilation, not isinstance(lka.conv1, nn.Identity), lka.gate)
 
@@ -115,9 +116,9 @@ def _unit(lka: LKA, dwconv: layers.Depthwise) -> tuple:
 def _check_shapes(sizes: Sizes, variables: dict[str, Var]) -> None:
     for name, shape in _shapes(sizes):
         if name not in variables:
-            raise Unknown(f"there is no tensor {name}")
+            raise NotFusable(f"there is no tensor {name}")
         if tuple(variables[name].shape) != shape:
-            raise Unknown(f"{name} is {tuple(variables[name].shape)}, not {shape}")
+            raise NotFusable(f"{name} is {tuple(variables[name].shape)}, not {shape}")
 
 
 def _shapes(sizes: Sizes):
@@ -140,10 +141,10 @@ def _block(name: str, chans: int, hidden: int, sizes: Sizes):
         yield from _batch_norm(f"{name}.norm{i}", chans)
         yield f"{name}.layer_scale_{i}", (chans,)
         yield from _layer(f"{name}.attn.proj_{i}", chans, chans, 1, 1)
-    for part, side in (("conv0", sizes.local), ("conv_spatial", sizes.remote)):
+    for part, side in (("conv0", sizes.dw), ("conv_spatial", sizes.dw_d)):
         if side:
             yield from _layer(f"{name}.{UNIT}.{part}", chans, 1, side, side)
-    if sizes.pointwise:
+    if sizes.pw:
         yield from _layer(f"{name}.{UNIT}.conv1", chans, chans, 1, 1)
     yield from _layer(f"{name}.mlp.fc1", hidden, chans, 1, 1)
     yield from _layer(f"{name}.mlp.dwconv.dwconv", hidden, 1, 3, 3)
@@ -163,11 +164,11 @@ def _batch_norm(name: str, chans: int):
 def _one(values, differ: str):
     found = set(values)
     if len(found) != 1:
-        raise Unknown(f"{differ}: {sorted(found)}")
+        raise NotFusable(f"{differ}: {sorted(found)}")
     return found.pop()
 
 
 def _whole(value, what: str) -> int:
     if not isinstance(value, (int, np.integer)) or value < 1:
-        raise Unknown(f"{what} is {value!r}, no positive integer")
+        raise NotFusable(f"{what} is {value!r}, no positive integer")
     return int(value)

@@ -10,6 +10,7 @@ from jittor import init, nn
 from ..ops._jit import can_run, warn_once
 from ..ops.attention import attention
 from ..ops.feed_forward import feed_forward
+from ..ops.gates import GATES
 from ..ops.gelu import gelu
 from .checkpointing import is_checkpointed
 from .layers import BatchNorm, Conv, Depthwise, Dropout, DropPath, Pointwise
@@ -31,14 +32,7 @@ class LKA(nn.Module):
         self.conv1 = Pointwise(dim, dim) if "pw" in parts else nn.Identity()
 
     def execute(self, x):
-        attention = self.conv1(self.conv_spatial(self.conv0(x)))
-        if self.gate == "multiply":
-            return x * attention
-        if self.gate == "add":
-            return x + attention
-        if self.gate == "sigmoid":
-            return x * attention.sigmoid()
-        return attention
+        return GATES[self.gate].apply(x, self.conv1(self.conv_spatial(self.conv0(x))))
 
 
 class Attention(nn.Module):

@@ -9,7 +9,7 @@ from jittor import init, nn
 
 from ..ops.conv import conv
 from ..ops.depthwise import depthwise
-from ..ops.norm import Norm, batch_norm, layer_norm
+from ..ops.norm import FusedNorm, batch_norm, layer_norm
 from ..ops.pointwise import pointwise
 from .checkpointing import draw, is_first_run
 
@@ -92,10 +92,10 @@ class BatchNorm(nn.Module):
         self.update_running(mean, var, count=x.numel() // x.shape[-1])
         return y
 
-    def as_operand(self) -> Norm:
+    def as_operand(self) -> FusedNorm:
         """What an operator needs that normalises its own input; in training it is to call `update_running` after."""
         statistics = () if self.is_train else (self.running_mean, self.running_var)
-        return Norm(self.weight, self.bias, self.eps, *statistics)
+        return FusedNorm(self.weight, self.bias, self.eps, *statistics)
 
     def update_running(self, mean, var, count: int):
         """Move the running statistics towards a batch's mean and biased variance of `count` values a channel."""

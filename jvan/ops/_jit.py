@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import jittor as jt
 
@@ -124,20 +125,28 @@ def why_not() -> str | None:
     return _compiler_fault(jt.flags.cc_path)
 
 
-def arithmetic(dtype: str) -> str:
-    """What the products of a network of this dtype, "float32" or "bfloat16", are computed with on this machine, in words."""
+class Arithmetic(NamedTuple):
+    """What products are computed with, in words; `native` is false where other units stand in for those of their dtype."""
+
+    text: str
+    native: bool = True
+
+
+def arithmetic(dtype: str) -> Arithmetic:
+    """What the products of a network of this dtype, "float32" or "bfloat16", are computed with on this machine."""
     if dtype == "float32":
-        return "float32"
+        return Arithmetic("float32")
     if amx == 2:
-        return "bfloat16 products by emulated AMX, float32 sums"
+        return Arithmetic("bfloat16 products by emulated AMX, float32 sums")
     found = _macros(jt.flags.cc_path, "-march=native") if vector_bytes in (None, 64) else {}
     tiles = amx is None and {"__AMX_BF16__", "__AMX_TILE__", "__AVX512F__", "__linux__"} <= found.keys()
     if tiles and _tiles_granted():
-        return "bfloat16 products by AMX, float32 sums"
+        return Arithmetic("bfloat16 products by AMX, float32 sums")
     why = ": the operating system grants no AMX" if tiles else ""
     if "__AVX512BF16__" in found:
-        return f"bfloat16 products by AVX512-BF16, float32 sums{why}"
-    return f"values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here{why}"
+        return Arithmetic(f"bfloat16 products by AVX512-BF16, float32 sums{why}")
+    text = f"values rounded to bfloat16, float32 products and sums: no AVX512-BF16 here{why}"
+    return Arithmetic(text, native=False)
 
 
 def _tiles_granted() -> bool:

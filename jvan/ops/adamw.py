@@ -16,7 +16,7 @@ def adamw(value, gradient, mean, square, rates):
 
     rates: eight numbers, 1 - learning rate · weight decay, β₁, 1 - β₁, β₂, 1 - β₂, 1 / √(1 - β₂ᵗ), ε, learning rate / (1 - β₁ᵗ)
     """
-    if cuda.can_adamw(value, gradient, mean, square):
+    if value.dtype == "float32" and cuda.can("adamw", value, gradient, mean, square):
         return cuda.adamw(value, gradient, mean, square, rates)
     chosen = adamw_fused if can_run(value, gradient, mean, square) else adamw_ref
     return chosen(value, gradient, mean, square, rates)

@@ -19,14 +19,14 @@ _MAP = "jvan::Map{{{x}_shape0 * {x}_shape1 * {x}_shape2, {x}_shape3, {x}_shape1 
 def attention(x, norm, proj_1, dw, dw_d, dilation, pw, proj_2, scale, keep, recompute=False):
     """x + keep·scale·(proj_2(u · pw(dw_d(dw(u)))) + x̂) with u = gelu(proj_1(x̂)), x̂ = norm(x).
 
-    x: (N, H, W, C); norm: ops.norm.Norm; proj_1, pw, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
+    x: (N, H, W, C); norm: ops.norm.FusedNorm; proj_1, pw, proj_2: weight (C, C, 1, 1) and bias (C,) of 1×1 layers;
     dw, dw_d: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
     factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
     the backward pass, the only one, makes the maps between again, from x; a GPU's operators keep them, and a checkpointed
     block, which runs again as a whole (models.checkpointing), holds them no longer than its own backward pass.
     """
     layers = (*proj_1, *dw, *dw_d, *pw, *proj_2)
-    if cuda.can_attention(x, norm, (*layers, scale)):
+    if cuda.can("attention", x, norm.weight, norm.bias, *layers, scale):
         return cuda.attention(x, norm, proj_1, dw, dw_d, dilation, pw, proj_2, scale, keep)
     chosen = attention_fused if can_run(x, norm.weight, *layers, scale, keep) else attention_ref
     return chosen(x, norm, proj_1, dw, dw_d, dilation, pw, proj_2, scale, keep, recompute)

@@ -9,6 +9,7 @@ from . import _turns  # noqa: F401
 from ._half import in_float32
 from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
+from .shapes import convolved
 
 HEADER = "pointwise_patches.h"
 
@@ -18,7 +19,7 @@ def conv(x, weight, bias, stride=1, padding=0):
 
     x: (N, H, W, C); weight: (O, C, K, K); bias: (O,) -> (N, H', W', O), H' = (H + 2·padding - K) // stride + 1
     """
-    if cuda.can_conv(x, weight, bias):
+    if cuda.can("conv", x, weight, bias):
         return cuda.conv(x, weight, bias, stride, padding)
     return (conv_fused if can_run(x, weight, bias) else conv_ref)(x, weight, bias, stride, padding)
 
@@ -43,7 +44,7 @@ class _Conv(jt.Function):
         size = weight.shape[2]
         self.inputs = x, weight, bias
         self.numbers = {"size": size, "stride": stride, "padding": padding}
-        height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
+        height, width = convolved(x.shape[1:3], size, stride, padding)
         inputs, outputs = {"x": x, "weight": weight, "bias": bias}, {"y": (x.shape[0], height, width, weight.shape[0])}
         source = f"jvan::convolve_patches({_patches('x', 'y')}, {members(*inputs, *outputs)});"
         return run_named(HEADER, source, inputs, outputs, self.numbers)[0]

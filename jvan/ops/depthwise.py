@@ -18,7 +18,7 @@ def depthwise(x, weight, bias, dilation=1):
 
     x: (N, H, W, C); weight: (C, 1, K, K); bias: (C,) -> (N, H, W, C)
     """
-    if cuda.can_depthwise(x, weight, bias):
+    if cuda.can("depthwise", x, weight, bias):
         return cuda.depthwise(x, weight, bias, dilation)
     chosen = depthwise_fused if can_run(x, weight, bias) else depthwise_ref
     return chosen(x, weight, bias, dilation)

@@ -19,13 +19,14 @@ _PANEL = 32  # hidden channels that are kept together, or a divisor of it: PANEL
 def feed_forward(x, norm, fc1, dw, fc2, scale, keep, recompute=False):
     """x + keep·scale·fc2(gelu(dw(fc1(norm(x))))).
 
-    x: (N, H, W, C); norm: ops.norm.Norm; fc1: weight (D, C, 1, 1) and bias (D,); dw: (D, 1, 3, 3) and (D,);
+    x: (N, H, W, C); norm: ops.norm.FusedNorm; fc1: weight (D, C, 1, 1) and bias (D,); dw: (D, 1, 3, 3) and (D,);
     fc2: (C, D, 1, 1) and (C,); scale: (C,); keep: (N,), drop path's factors -> (like x, mean (C,), var (C,)):
     the output and the statistics that norm used. With `recompute` the backward pass makes fc1's output again.
     """
-    if dw[0].shape[2] == 3 and cuda.can_feed_forward(x, norm, (*fc1, *dw, *fc2, scale)):
+    layers = (*fc1, *dw, *fc2, scale)
+    if dw[0].shape[2] == 3 and cuda.can("feed_forward", x, norm.weight, norm.bias, *layers):
         return cuda.feed_forward(x, norm, fc1, dw, fc2, scale, keep)
-    can = can_run(x, norm.weight, *fc1, *dw, *fc2, scale, keep) and dw[0].shape[2] == 3
+    can = can_run(x, norm.weight, *layers, keep) and dw[0].shape[2] == 3
     return (feed_forward_fused if can else feed_forward_ref)(x, norm, fc1, dw, fc2, scale, keep, recompute)
 
 

@@ -9,11 +9,12 @@ import jittor as jt
 from ._half import in_float32
 from ._jit import can_run, members, run_named
 from .cuda import layers as cuda
+from .shapes import as_rows
 
 _SIZES = "{x}_shape0, {x}_shape1"  # rows, channels
 
 
-class Norm(NamedTuple):
+class FusedNorm(NamedTuple):
     """A BatchNorm that an operator applies to its input: by the batch's statistics, or by `mean` and `var` as constants."""
 
     weight: Any
@@ -50,7 +51,7 @@ def batch_statistics_fused(x):
 
 def batch_norm(x, weight, bias, eps):
     """Normalise x (…, C) by the batch's own statistics -> (y, mean, var): y as x, mean and biased var (C,) detached."""
-    if cuda.can_batch_norm(x, weight, bias):
+    if cuda.can("batch_norm", x, weight, bias):
         return cuda.batch_norm(x, weight, bias, eps)
     return (batch_norm_fused if can_run(x, weight, bias) else batch_norm_ref)(x, weight, bias, eps)
 
@@ -67,21 +68,21 @@ def batch_norm_ref(x, weight, bias, eps):
 
 def batch_norm_fused(x, weight, bias, eps):
     """By `kernels/batch_norm.h`: float32 on the CPU."""
-    mean, var, rstd = Norm(weight, bias, eps).statistics(x)
+    mean, var, rstd = FusedNorm(weight, bias, eps).statistics(x)
     return _BatchNorm.apply(x, weight, bias, mean, rstd), mean, var
 
 
 class _BatchNorm(jt.Function):
     def execute(self, x, weight, bias, mean, rstd):
         self.inputs = x, weight, mean, rstd
-        rows = _rows(x)
+        rows = as_rows(x)
         inputs, outputs = {"x": rows, "mean": mean, "rstd": rstd, "gamma": weight, "beta": bias}, {"y": rows.shape}
         source = f"jvan::batch_norm_forward({_SIZES}, {members(*inputs, *outputs)});"
         return run_named("batch_norm.h", source, inputs, outputs)[0].reshape(x.shape)
 
     def grad(self, dy):
         x, weight, mean, rstd = self.inputs
-        inputs, outputs = {"dy": _rows(dy), "x": _rows(x), "mean": mean, "rstd": rstd}, {"sums": (2, x.shape[-1])}
+        inputs, outputs = {"dy": as_rows(dy), "x": as_rows(x), "mean": mean, "rstd": rstd}, {"sums": (2, x.shape[-1])}
         source = f"jvan::batch_norm_sums({_SIZES}, {members(*inputs, *outputs)});"
         (sums,) = run_named("batch_norm.h", source, inputs, outputs)
         return batch_norm_gradient(dy, x, weight, mean, rstd, sums), sums[1], sums[0], None, None
@@ -94,7 +95,7 @@ def batch_norm_gradient(dy, x, weight, mean, rstd, sums, residual=None, constant
     """
     residual, add = (dy, False) if residual is None else (residual, True)
     norm = {"mean": mean, "rstd": rstd, "gamma": weight}
-    inputs = {"dy": _rows(dy), "x": _rows(x), **norm, "sums": sums, "residual": _rows(residual)}
+    inputs = {"dy": as_rows(dy), "x": as_rows(x), **norm, "sums": sums, "residual": as_rows(residual)}
     outputs = {"dx": inputs["x"].shape}
     source = f"jvan::batch_norm_backward({_SIZES}, add, constant, {members(*inputs, *outputs)});"
     numbers = {"add": add, "constant": constant}
@@ -103,7 +104,7 @@ def batch_norm_gradient(dy, x, weight, mean, rstd, sums, residual=None, constant
 
 def layer_norm(x, weight, bias, eps):
     """Normalise each x[…, :] of C channels -> like x."""
-    if cuda.can_layer_norm(x, weight, bias):
+    if cuda.can("layer_norm", x, weight, bias):
         return cuda.layer_norm(x, weight, bias, eps)
     return (layer_norm_fused if can_run(x, weight, bias) else layer_norm_ref)(x, weight, bias, eps)
 
@@ -124,7 +125,7 @@ def layer_norm_fused(x, weight, bias, eps):
 class _LayerNorm(jt.Function):
     def execute(self, x, weight, bias, eps):
         self.inputs = x, weight, eps
-        rows = _rows(x)
+        rows = as_rows(x)
         inputs, outputs = {"x": rows, "weight": weight, "bias": bias, "eps": eps}, {"y": rows.shape}
         source = f"jvan::layer_norm_forward({_SIZES}, {members(*inputs, *outputs)});"
         (y,) = run_named("layer_norm.h", source, inputs, outputs)
@@ -132,13 +133,9 @@ class _LayerNorm(jt.Function):
 
     def grad(self, dy):
         x, weight, eps = self.inputs
-        rows = _rows(x)
-        inputs = {"dy": _rows(dy), "x": rows, "weight": weight, "eps": eps}
+        rows = as_rows(x)
+        inputs = {"dy": as_rows(dy), "x": rows, "weight": weight, "eps": eps}
         outputs = {"dx": rows.shape, "dweight": weight.shape, "dbias": weight.shape}
         source = f"jvan::layer_norm_backward({_SIZES}, {members(*inputs, *outputs)});"
         dx, dw, db = run_named("layer_norm.h", source, inputs, outputs)
         return dx.reshape(x.shape), dw, db, None
-
-
-def _rows(x):
-    return x.reshape((-1, x.shape[-1]))

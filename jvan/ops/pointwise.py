@@ -14,7 +14,7 @@ _SIZES = "{x}_shape0, {x}_shape1, {weight}_shape0"
 
 def pointwise(x, weight, bias):
     """x: (…, C); weight: (O, C, 1, 1), or (O, C); bias: (O,) -> (…, O)"""
-    if cuda.can_pointwise(x, weight, bias):
+    if cuda.can("pointwise", x, weight, bias):
         return cuda.pointwise(x, weight, bias)
     return (pointwise_fused if can_run(x, weight, bias) else pointwise_ref)(x, weight, bias)
 

@@ -22,8 +22,8 @@ def folded_block(x, t):
     block = fold_block(t)
     layers = {name: (value.weight, value.bias) for name, value in vars(block).items() if name != "scale"}
     u = float64.gelu(float64.pointwise(x, *layers["proj_1"]))
-    a = float64.depthwise(float64.depthwise(u, *layers["conv0"]), *layers["conv_spatial"], 3)
-    x = x * block.scale + float64.pointwise(u * float64.pointwise(a, *layers["conv1"]), *layers["proj_2"])
+    a = float64.depthwise(float64.depthwise(u, *layers["dw"]), *layers["dw_d"], 3)
+    x = x * block.scale + float64.pointwise(u * float64.pointwise(a, *layers["pw"]), *layers["proj_2"])
     hidden = float64.gelu(float64.depthwise(float64.pointwise(x, *layers["fc1"]), *layers["dwconv"]))
     return x + float64.pointwise(hidden, *layers["fc2"])
 
@@ -45,8 +45,8 @@ def test_a_patch_embedding():
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("part", ["conv0", "conv_spatial", "conv1"])
-def test_a_part_that_is_left_out_is_none(part):
-    t = {name: value for name, value in tensors("block1.0.").items() if f".{part}." not in name}
+@pytest.mark.parametrize("part, name", [("dw", "conv0"), ("dw_d", "conv_spatial"), ("pw", "conv1")])
+def test_a_part_that_is_left_out_is_none(part, name):
+    t = {key: value for key, value in tensors("block1.0.").items() if f".{name}." not in key}
     block = fold_block(t)
     assert [name for name, value in vars(block).items() if value is None] == [part]

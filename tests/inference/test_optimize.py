@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from jvan import variants
 from jvan.inference import plan
 from jvan.inference.optimize import InferenceVAN
 from jvan.models.van import VANFeatures
-from jvan.ops import _jit
+from jvan.ops import _jit, gates
 from jvan.variants import VANConfig, variant_config
 from tests.inference.fusing import BAR, WIDE, compare, exact, fused, pictures, plain_network
 from tests.models.recorded import error, network, picture, recording, section
@@ -132,3 +133,11 @@ def test_numbers_that_the_kernels_have_too(name, value):
     text = "".join(path.read_text() for path in _jit.KERNELS.glob("*.h"))
     (found,) = set(re.findall(rf"constexpr int(?:64_t)? {name} = (\d+)", text))
     assert int(found) == value
+
+
+def test_a_gate_is_what_the_kernels_make_of_its_number():
+    text = (_jit.KERNELS / "product.h").read_text(encoding="utf-8")
+    after = re.search(r"enum After {([\w, ]+)}", text)[1].strip().split(", ")
+    names = {"multiply": "TIMES", "add": "PLUS", "none": "NOTHING", "sigmoid": "TIMES_SIGMOID"}
+    assert {name: after[gate.after] for name, gate in gates.GATES.items()} == names
+    assert set(gates.GATES) == set(variants.GATES)

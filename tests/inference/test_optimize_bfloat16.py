@@ -73,7 +73,7 @@ def test_a_processor_without_units_for_bfloat16_is_said_once(monkeypatch):
     model = plain_network(VANConfig(**SMALL))
     _jit.warn_once.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(_jit, "arithmetic", lambda dtype: "bfloat16 products by a unit, float32 sums")
+        patch.setattr(_jit, "arithmetic", lambda dtype: _jit.Arithmetic("values rounded by a unit of its own"))
         optimize_for_inference(model, dtype="bfloat16")
     monkeypatch.setattr(_jit, "vector_bytes", 32)
     with pytest.warns(UserWarning, match="bfloat16 saves no time on this machine: values rounded .* no AVX512-BF16"):

@@ -1,13 +1,28 @@
 """What the fused network costs beside time: scratch memory that its largest layer bounds, and few operators to compile."""
 
+import re
+
 import jittor as jt
 import numpy as np
 import pytest
 
 from jvan.inference.optimize import InferenceVAN
-from jvan.inference.plan import BLOCK, Sizes, StageSizes, blocks, make_plan
+from jvan.inference.plan import BLOCK, HEAD, STAGE, Sizes, StageSizes, blocks, make_plan
 from jvan.models import build
+from jvan.ops import _jit
 from jvan.variants import variant_config
+
+
+def members(struct):
+    """The integers of one of plan.h's structs, in their order; what it holds beside them is no int."""
+    body = re.search(
+        rf"^struct {struct} {{\n(.*?)^$", (_jit.KERNELS / "plan.h").read_text(encoding="utf-8"), re.M | re.S
+    )[1]
+    return tuple(name for names in re.findall(r"^    int ([\w, ]+);", body, re.M) for name in names.split(", "))
+
+
+def test_the_numbers_lie_in_the_order_of_the_structs_that_read_them():
+    assert members("Plan") == HEAD and members("Stage") == STAGE
 
 
 def sizes_of(arch, pairs):

@@ -9,7 +9,7 @@ import pytest
 from jvan.ops._jit import run_kernel
 from jvan.ops.attention import attention_fused, attention_ref
 from jvan.ops.feed_forward import feed_forward_fused, feed_forward_ref
-from jvan.ops.norm import Norm
+from jvan.ops.norm import FusedNorm
 from tests.float64 import batch_norm, depthwise, gelu, normalised, pointwise
 
 from .check import at_two_widths, check_op, vectors_of
@@ -86,7 +86,7 @@ def numpy_norm(x, gamma, beta, fixed):
 
 def feed_forward_of(op, fixed, keep, recompute=False):
     def run(x, gamma, beta, w1, b1, taps, bias, w2, b2, scale):
-        norm = Norm(gamma, beta, EPS, *as_vars(fixed))
+        norm = FusedNorm(gamma, beta, EPS, *as_vars(fixed))
         return op(x, norm, (w1, b1), (taps, bias), (w2, b2), scale, *as_vars([keep]), recompute=recompute)[0]
 
     return run
@@ -103,7 +103,7 @@ def numpy_feed_forward(fixed, keep):
 
 def attention_of(op, dilation, fixed, keep, recompute=False):
     def run(x, gamma, beta, w1, b1, wl, bl, wr, br, w2, b2, w3, b3, scale):
-        norm = Norm(gamma, beta, EPS, *as_vars(fixed))
+        norm = FusedNorm(gamma, beta, EPS, *as_vars(fixed))
         layers = (w1, b1), (wl, bl), (wr, br), dilation, (w2, b2), (w3, b3)
         return op(x, norm, *layers, scale, *as_vars([keep]), recompute=recompute)[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jittor as jt
 
+from ..shapes import convolved
 from .backend import backend
 from .operators import RATES, TILE, groups_of, patch_columns, slices_of
 from .run import rounded, run
@@ -207,7 +208,7 @@ class _LayerNorm(jt.Function):
 
 class _Patches(jt.Function):
     def execute(self, x, size, stride, padding):
-        height, width = ((extent + 2 * padding - size) // stride + 1 for extent in x.shape[1:3])
+        height, width = convolved(x.shape[1:3], size, stride, padding)
         self.shape, columns = x.shape, patch_columns(size, x.shape[3])
         self.numbers = {"out_height": height, "out_width": width, "size": size, "stride": stride, "padding": padding}
         return run("gather_patches", [x], [(x.shape[0] * height * width, columns)], **self.numbers)[0]

@@ -11,7 +11,7 @@ namespace {
 constexpr int MOST_TAPS = 64;  // a side of the largest depthwise kernel
 
 struct Maps {
-    float *x, *spare, *u, *local, *remote;  // x: what comes in and goes out
+    float *x, *spare, *u, *dw, *dw_d;  // x: what comes in and goes out
     float* hidden;  // of the whole team where it shares a picture's hidden map
     float *own, *strip, *words, *rounded;  // of this thread
 };
@@ -80,11 +80,11 @@ inline void attention(const Team& team, const Plan& plan, const Stage& stage, Cu
     const float* w = weights.take(blocks * plan.panel(chans));
     multiply_floats(product(maps.x, block, blocks, w, weights.take(chans), maps.u, block, pairs, plan.gelu()), mine, maps);
     const float* from = maps.u;
-    for (bool remote : {false, true}) {
-        int size = remote ? plan.remote : plan.local;
+    for (bool dilated : {false, true}) {
+        int size = dilated ? plan.dw_d : plan.dw;
         if (!size) continue;
-        Depthwise d = take_depthwise(weights, size, remote ? plan.dilation : 1, blocks, NOTHING);
-        float* to = remote ? maps.remote : maps.local;
+        Depthwise d = take_depthwise(weights, size, dilated ? plan.dilation : 1, blocks, NOTHING);
+        float* to = dilated ? maps.dw_d : maps.dw;
         if (!stage.by_channels) team.wait();
         for (int b = mine.first_block; b < mine.last_block; b++)
             depthwise(d.of(b), from + b * block, stage.height, stage.width, mine.first_row, mine.last_row, to + b * block);
@@ -94,7 +94,7 @@ inline void attention(const Team& team, const Plan& plan, const Stage& stage, Cu
     const After gate = After(plan.gate);
     Product attend = product(from, block, blocks, nullptr, nullptr, maps.spare, block, pairs, gate);
     attend.gate = maps.u;
-    if (plan.pointwise) {
+    if (plan.pw) {
         attend.weights = weights.take(blocks * plan.panel(chans));
         attend.bias = weights.take(chans);
         multiply_floats(attend, mine, maps);

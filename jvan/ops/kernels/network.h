@@ -1,6 +1,7 @@
 // The whole network in inference, one picture by one thread where there are enough pictures, else one by all threads.
 #pragma once
 
+# include "arguments.h"
 # include "block.h"
 # include "block_layer_norm.h"
 # include "patch_embed.h"
@@ -12,9 +13,12 @@
 namespace jvan {
 namespace {
 
-struct Outputs {  // those that the plan wants; the others are not touched
-    float* logits;        // (N, classes), or the pooled features (N, C) where there are no classes
-    float* maps[STAGES];  // (N, C, h, w)
+struct Network {
+    Input pictures;       // (N, C, H, W)
+    Input weights;        // as jvan/inference/packing.py packs them, on a cache line
+    Output scratch;       // as jvan/inference/plan.py counts it
+    Output logits;        // (N, classes), or the pooled features (N, C) where there are no classes
+    Output maps[STAGES];  // (N, C, h, w); those that the plan does not want are not touched, nor are such logits
 };
 
 // A thread's part of a map in blocks as (C, h, w).
@@ -47,7 +51,7 @@ struct Arena {
 
 // Takes one picture through the stages; returns the cursor behind the last stage's weights, for the head.
 inline Cursor run_stages(const Team& team, const Plan& plan, Picture from, Cursor weights, Maps maps, float* pooled,
-                         const Outputs& out, long picture) {
+                         const Network& args, long picture) {
     for (int i = 0; i < STAGES; i++) {
         const Stage& stage = plan.stages[i];
         if (!stage.height) break;  // no output needs it
@@ -65,7 +69,7 @@ inline Cursor run_stages(const Team& team, const Plan& plan, Picture from, Curso
         layer_norm(maps.x, stage.block(), stage.chans, team.begin(stage.pixels()), team.end(stage.pixels()), weight, bias,
                    plan.norm_eps());
         team.wait();
-        if (stage.wanted) write_map(team, stage, maps.x, out.maps[i] + picture * stage.chans * stage.pixels());
+        if (stage.wanted) write_map(team, stage, maps.x, args.maps[i] + picture * stage.chans * stage.pixels());
         from = {maps.x, stage.chans, stage.height, stage.width};
     }
     if (plan.logits) pool(team, plan.stages[STAGES - 1], maps.x, pooled);
@@ -93,9 +97,8 @@ inline void head(const Team& team, const Plan& plan, long pictures, Cursor weigh
         }
 }
 
-// pictures: (N, C, H, W); scratch: as jvan/inference/plan.py counts it.
-inline void run_network(const float* pictures, long count, int chans, int height, int width, const Plan& plan, const float* packed,
-                        float* memory, const Outputs& out) {
+inline void run_network(const Plan& plan, long count, int chans, int height, int width, const Network& args) {
+    float* memory = args.scratch;
     const int width4 = plan.stages[STAGES - 1].blocks() * BLOCK;
     Arena scratch = {memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float)};
     float* pooled = scratch.take(count * width4);
@@ -109,23 +112,23 @@ inline void run_network(const float* pictures, long count, int chans, int height
 #pragma omp parallel num_threads(plan.threads)
     {
         const int id = omp_get_thread_num(), size = omp_get_num_threads();
-        Cursor weights = {packed};
+        Cursor weights = {args.weights};
         auto run = [&](const Team& who, long i) {
             Arena at = {teams + (who.size > 1 || shared ? 0 : id) * team};
             Maps maps;
-            for (float** map : {&maps.x, &maps.spare, &maps.u, &maps.local, &maps.remote}) *map = at.take(plan.map);
+            for (float** map : {&maps.x, &maps.spare, &maps.u, &maps.dw, &maps.dw_d}) *map = at.take(plan.map);
             maps.hidden = at.at;
             Arena mine = {threads + id * plan.thread()};
             maps.own = mine.take(plan.own), maps.strip = mine.take(plan.strip);
             maps.words = mine.take(plan.words), maps.rounded = mine.take(plan.rounded);
-            return run_stages(who, plan, {pictures + i * chans * height * width, chans, height, width}, {packed}, maps,
-                              pooled + i * width4, out, i);
+            return run_stages(who, plan, {args.pictures + i * chans * height * width, chans, height, width}, {args.weights}, maps,
+                              pooled + i * width4, args, i);
         };
         const long each = shared ? 0 : count / size * size;
         for (long i = id; i < each; i += size) weights = run({0, 1, nullptr}, i);
         Team{id, size, &barrier}.wait();
         for (long i = each; i < count; i++) weights = run({id, size, &barrier}, i);
-        if (plan.logits) head({id, size, &barrier}, plan, count, weights, pooled, logits, out.logits);
+        if (plan.logits) head({id, size, &barrier}, plan, count, weights, pooled, logits, args.logits);
     }
 }
 

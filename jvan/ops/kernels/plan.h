@@ -30,8 +30,10 @@ struct Plan {
     int threads;
     int logits;         // an output
     int classes;        // 0: no head
-    int local, remote;  // sides of the attention's depthwise kernels; 0: left out
-    int dilation, pointwise, gate, norm_eps_bits;
+    int dw, dw_d;       // sides of the attention's depthwise kernels; 0: left out
+    int dilation, pw;   // pw: 0 where that layer is left out
+    int gate;           // an After, how the attention's mask meets its input
+    int norm_eps_bits;  // of a float
     int pairs;  // the products' weights are pairs of bfloat16, but for the stem's and the head's
     // Floats of scratch: a map, a team's hidden map; a thread's hidden rows, patches, rounded rows, rounded map or row.
     int map, hidden, own, strip, words, rounded;
