@@ -74,33 +74,33 @@ def lka(u, t, dilation=3, gate="multiply"):
     return {"multiply": u * a, "add": u + a, "none": a, "sigmoid": u / (1 + np.exp(-a))}[gate]
 
 
-def block(x, t, dilation=3, gate="multiply"):
-    """Both shortcuts of the attention, layer scales, exact GELU: the paper's figure 3, in evaluation."""
-    y = _running_norm(x, t, "norm1")
+def block(x, t, dilation=3, gate="multiply", training=False):
+    """Both shortcuts of the attention, layer scales, exact GELU: the paper's figure 3."""
+    y = _norm(x, t, "norm1", training)
     u = gelu(pointwise(y, *_layer(t, "attn.proj_1")))
     gated = lka(u, section(t, "attn.spatial_gating_unit."), dilation, gate)
     x = x + t["layer_scale_1"] * (pointwise(gated, *_layer(t, "attn.proj_2")) + y)
-    hidden = pointwise(_running_norm(x, t, "norm2"), *_layer(t, "mlp.fc1"))
+    hidden = pointwise(_norm(x, t, "norm2", training), *_layer(t, "mlp.fc1"))
     hidden = gelu(depthwise(hidden, *_layer(t, "mlp.dwconv.dwconv")))
     return x + t["layer_scale_2"] * pointwise(hidden, *_layer(t, "mlp.fc2"))
 
 
-def patch_embed(x, t, stride):
+def patch_embed(x, t, stride, training=False):
     weight, bias = _layer(t, "proj")
-    return _running_norm(conv(x, weight, bias, stride, weight.shape[2] // 2), t, "norm")
+    return _norm(conv(x, weight, bias, stride, weight.shape[2] // 2), t, "norm", training)
 
 
-def network(x, tensors, config):
+def network(x, tensors, config, training=False):
     """x: (N, C, H, W) -> logits, or pooled features where there is no head, and the four stages' maps (N, C, h, w).
 
-    config: a VANConfig
+    config: a VANConfig; training: BatchNorms take the batch's own statistics, and nothing is dropped
     """
     tensors = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
     x, maps = np.moveaxis(np.asarray(x, np.float64), 1, -1), []
     for i, depth in enumerate(config.depths, start=1):
-        x = patch_embed(x, section(tensors, f"patch_embed{i}."), config.stem_stride if i == 1 else 2)
+        x = patch_embed(x, section(tensors, f"patch_embed{i}."), config.stem_stride if i == 1 else 2, training)
         for j in range(depth):
-            x = block(x, section(tensors, f"block{i}.{j}."), config.dilation, config.gate)
+            x = block(x, section(tensors, f"block{i}.{j}."), config.dilation, config.gate, training)
         x = layer_norm(x, *_layer(tensors, f"norm{i}"), config.norm_eps)
         maps.append(np.moveaxis(x, -1, 1))
     pooled = x.mean((1, 2))
@@ -115,5 +115,7 @@ def _layer(t, name):
     return t[f"{name}.weight"], t[f"{name}.bias"]
 
 
-def _running_norm(x, t, name):
+def _norm(x, t, name, training):
+    if training:
+        return batch_norm(x, *_layer(t, name))
     return normalised(x, t[f"{name}.running_mean"], t[f"{name}.running_var"], *_layer(t, name))

@@ -86,7 +86,7 @@ class Predictor:
         if metadata is None:
             raise JvanError("the network does not say how its pictures are prepared; build it with jvan.create_model")
         if metadata.config.num_classes == 0:
-            raise CheckpointError(
+            raise NoHead(
                 f"{self.weights}: a network without a classification head cannot name pictures; give a classifier's weights"
             )
         channels = metadata.config.in_chans

@@ -1,62 +1,85 @@
-"""Blocks that train layer by layer (another gate, parts left out): output and every gradient against numpy in float64."""
-
-import warnings
+"""A network that runs layer by layer, as ablated ones and those of --sync-bn do, against numpy in float64: logits and gradients."""
 
 import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.models.factory import build
+from jvan import create_model
+from jvan.models.blocks import CFF, Attention
+from jvan.models.layers import BatchNorm
 from jvan.models.loading import assign
-from jvan.variants import VANConfig
 from tests import float64
-from weights_convert.random_state import random_state
+from tests.inference.random_network import random_tensors
 
-SMALL = {"embed_dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "mlp_ratios": (2, 2, 2, 2), "num_classes": 5}
-VARIANTS = [{"gate": "add"}, {"gate": "sigmoid", "lka_parts": ("dw_d", "pw")}]
-
-
-def trained(config):
-    """A network in training mode whose tensors are none of them zero or one, and its learned tensors by name."""
-    model = build(config)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    assign(model, random_state(shapes), allow_missing=("",))
-    model.train()
-    return model, {name: value for name, value in model.named_parameters() if ".running_" not in name}
+SIZES = {"embed_dims": (4, 6, 8, 10), "depths": (1, 1, 1, 1), "mlp_ratios": (3, 2, 2, 2), "num_classes": 7}
+TOLERANCE = 2e-5
+pytestmark = pytest.mark.filterwarnings("ignore:training takes longer")
 
 
-@pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_output_and_every_gradient(changes, monkeypatch):
-    # in training a norm takes the batch's statistics
-    norm = lambda x, t, name: float64.batch_norm(x, *float64._layer(t, name))  # noqa: E731
-    monkeypatch.setattr(float64, "_running_norm", norm)
-    config = VANConfig(**SMALL, **changes)
-    model, learned = trained(config)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 3, 40, 56)).astype(np.float32)
-    weights = rng.standard_normal((2, 5))
-    tensors = {name: value.numpy().astype(np.float64) for name, value in learned.items()}
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it takes longer
-        logits = model(jt.array(x))
-        variables = [*learned.values()]
-        found = jt.grad((logits * jt.array(weights.astype(np.float32))).sum(), variables)
-    exact = float64.network(x, tensors, config)[0]
-    assert np.abs(logits.numpy() - exact).max() <= 1e-5 * np.abs(exact).max()
-
-    for name, gradient in zip(learned, found):
-        gradient = gradient.numpy().astype(np.float64)
-        direction = rng.standard_normal(gradient.shape)
-        slope = slope_along(name, direction, x, tensors, config, weights)
-        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
-        assert abs((gradient * direction).sum() - slope) <= 1e-4 * max(scale, 1e-2), name
+@pytest.fixture
+def taken(monkeypatch):
+    """No half of a block is one operator; -> the halves that ran, layer by layer."""
+    ran = []
+    for half in (Attention, CFF):
+        monkeypatch.setattr(half, "why_not_one_operator", "a test looks at its layers")
+        monkeypatch.setattr(half, "execute", _noted(half.execute, ran))
+    return ran
 
 
-def slope_along(name, direction, x, tensors, config, weights, step=1e-5):
-    """Of Σ logits·weights, along a direction of one tensor: central differences in float64."""
+def _noted(execute, ran):
+    def noted(self, x):
+        ran.append(type(self))
+        return execute(self, x)
 
-    def value(by):
-        return (float64.network(x, {**tensors, name: tensors[name] + by * direction}, config)[0] * weights).sum()
+    return noted
 
-    return (value(step) - value(-step)) / (2 * step)
+
+def random_model(**changes):
+    model = create_model("van_b0", **SIZES, **changes)
+    assign(model, random_tensors({name: tuple(value.shape) for name, value in model.state_dict().items()}))
+    return model
+
+
+def check(model, training):
+    """Logits, and of Σ logits·weights the slope along a random direction of every parameter."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.is_train = training  # not by eval(), which in Jittor takes the parameters' gradients away
+    rng = np.random.RandomState(0)
+    x = rng.standard_normal((2, 3, 40, 33)).astype(np.float32)
+    names = [name for name in model.state_dict() if "running_" not in name]
+    tensors = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
+    logits = model(jt.array(x))
+    weights = rng.standard_normal(logits.shape)
+    gradients = jt.grad((logits * weights.astype(np.float32)).sum(), [model.state_dict()[name] for name in names])
+
+    def exact(changed):
+        return float64.network(x, {**tensors, **changed}, model.metadata.config, training)[0]
+
+    want = exact({})
+    assert np.abs(logits.numpy() - want).max() <= TOLERANCE * np.abs(want).max()
+    for name, gradient in zip(names, gradients):
+        found, direction = gradient.numpy(), rng.standard_normal(gradient.shape)
+        ahead, behind = (exact({name: tensors[name] + step * direction}) for step in (1e-5, -1e-5))
+        slope = ((ahead - behind) * weights).sum() / 2e-5
+        scale = np.linalg.norm(found) * np.linalg.norm(direction)
+        assert abs((found * direction).sum() - slope) <= TOLERANCE * max(scale, 1), name
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["running statistics", "the batch's"])
+def test_every_gradient_of_an_ablated_network(training, monkeypatch):
+    """The attention runs layer by layer of its own accord, the feed-forward is one operator."""
+    ran = []
+    monkeypatch.setattr(Attention, "execute", _noted(Attention.execute, ran))
+    check(random_model(gate="add"), training)
+    assert ran == [Attention] * sum(SIZES["depths"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gate": "sigmoid", "lka_parts": ("dw_d", "pw")}, {"gate": "none", "kernel_size": 14, "dilation": 2}],
+    ids=["the paper's", "sigmoid", "none"],
+)
+def test_every_gradient_of_all_layers(taken, changes):
+    check(random_model(**changes), training=True)
+    assert taken == [Attention, CFF] * sum(SIZES["depths"])
