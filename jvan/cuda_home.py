@@ -77,14 +77,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _toolkit(nvcc: str | None, takes: tuple[int, int] | None, archs: list[int]):
     from .boot.cuda import best
-    from .boot.toolkit import find
+    from .boot.toolkit import locate
     from .errors import JvanError
 
-    chosen = [find.ask(os.path.abspath(nvcc))] if nvcc and os.access(nvcc, os.X_OK) else []
+    chosen = [locate.ask(os.path.abspath(nvcc))] if nvcc and os.access(nvcc, os.X_OK) else []
     if nvcc and not any(chosen):
         raise JvanError(f"{nvcc} is no nvcc that runs; name the bin/nvcc of a toolkit")
     anything = (999, 0)  # without a driver, for the machine that it is built for
-    toolkit, faults = best(chosen or find.toolkits(), takes or anything, archs)
+    toolkit, faults = best(chosen or locate.toolkits(), takes or anything, archs)
     if toolkit is None:
         what, fix = faults[0] if faults else ("no nvcc is here", "install a CUDA toolkit, or its wheels: docs/gpu.md")
         raise JvanError(f"{what}; to mend it: {fix}")

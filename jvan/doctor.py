@@ -13,7 +13,7 @@ from ._cli import command
 from ._say import show, show_json
 from .boot import prepare
 from .boot.cuda import check_cuda, check_gpus
-from .boot.gate import FATAL
+from .boot.import_hook import FATAL
 from .boot.probe import run_child
 from .boot.python import check_jittor
 from .boot.settings import BROKEN, OK, SLOW, Finding, asked, jittor_cache

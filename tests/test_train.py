@@ -20,7 +20,7 @@ from PIL import Image
 
 from jvan.checkpoints.state import load_state
 from jvan.classification.task import ClassificationConfig
-from jvan.engine.state import read_state_file
+from jvan.engine.resume import read_state_file
 from jvan.memory_limit import Limit
 from jvan.predict import main as predict
 from jvan.train import main

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from jvan.classification.network import settle
+from jvan.classification.build import settle
 from jvan.classification.recipes import RECIPES, make_config
 from jvan.classification.task import ClassificationConfig
 from jvan.engine.config import differences

@@ -11,7 +11,7 @@ from ..errors import JvanError
 from .cache import make
 from .settings import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
 from .shell import QUOTED
-from .toolkit import driver, find, parts
+from .toolkit import driver, locate, parts
 
 LINE = "preparing {toolkit} for Jittor, once: a few seconds"
 WHEELS = "pip install 'jvan[cuda13]'"
@@ -29,7 +29,7 @@ def check_cuda(assembled: bool = False) -> Finding:
     smi = shutil.which("nvidia-smi") is not None  # Jittor asks it, and nothing else, before it takes or gets jtcuda
     if smi and has_jtcuda():
         return Finding("CUDA", OK, "Jittor's own toolkit (jtcuda)")
-    compilers = find.candidates()
+    compilers = locate.candidates()
     if not compilers:
         return _driver_only() if smi else Finding("CUDA", OK, f"no nvcc: {DOWN}")
     takes = driver.version()
@@ -52,7 +52,7 @@ def _take_one_of_several() -> None:
 
 
 def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
-    toolkits = find.toolkits()
+    toolkits = locate.toolkits()
     toolkit, faults = best(toolkits, takes, archs)
     if toolkit is None:
         what, fix = faults[0] if faults else ("no nvcc that runs", WHEELS if takes >= (13, 0) else "")
@@ -75,7 +75,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
     return Finding("CUDA", MENDED if why else OK, "; ".join([what, *notes]))
 
 
-def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int]):
+def best(toolkits: list[locate.Toolkit], takes: tuple[int, int], archs: list[int]):
     """(The newest whole toolkit that the driver takes, or None; [(what is wrong with the others, how to mend it)]).
 
     A driver runs programs of its own major version, too, if they are newer: those are second choice.
@@ -90,35 +90,35 @@ def best(toolkits: list[find.Toolkit], takes: tuple[int, int], archs: list[int])
     return max(whole, key=lambda row: (row.version <= takes, row.version), default=None), faults
 
 
-def _fault(toolkit: find.Toolkit, takes: tuple[int, int], archs: list[int]) -> tuple[str, str] | None:
+def _fault(toolkit: locate.Toolkit, takes: tuple[int, int], archs: list[int]) -> tuple[str, str] | None:
     if QUOTED.search(toolkit.nvcc + toolkit.home):
         return f"{toolkit.name} lies in a folder whose name a shell would not take literally", "move it"
     major = toolkit.version[0]
     if major > takes[0]:
-        what = f"{toolkit.name} needs a newer driver: this one takes CUDA {find.show(takes)}"
+        what = f"{toolkit.name} needs a newer driver: this one takes CUDA {locate.show(takes)}"
         return what, f"install a driver for CUDA {major}, or a toolkit of CUDA {takes[0]}"
     if archs and archs[0] < parts.oldest_arch(toolkit):
         return f"{toolkit.name} does not compile for sm_{archs[0]} any more", "install a toolkit of CUDA 12"
     missing = parts.missing(parts.of_machine(toolkit), toolkit)
     if missing:
         return f"{toolkit.name} lacks {', '.join(what for what, _ in missing)}", _wheels(toolkit, missing)
-    why = parts.reasons(toolkit, archs) if toolkit.nvcc == find.PACKAGED else []
+    why = parts.reasons(toolkit, archs) if toolkit.nvcc == locate.PACKAGED else []
     if why:  # its headers lie among the system's, which cannot all be linked
         return f"the system's package of {toolkit.name} does not suit: {', '.join(why)}", "install NVIDIA's own toolkit"
     return None
 
 
-def _wheels(toolkit: find.Toolkit, missing: list[tuple[str, str]]) -> str:
+def _wheels(toolkit: locate.Toolkit, missing: list[tuple[str, str]]) -> str:
     if toolkit.version[0] < 13:
         return "install the whole toolkit"
-    version = find.show(toolkit.version)  # the libraries of mathematics have versions of their own
+    version = locate.show(toolkit.version)  # the libraries of mathematics have versions of their own
     own = ("nvidia-cuda", "nvidia-nvvm")
     return "pip install " + " ".join(
         f"'{wheel}=={version}.*'" if wheel.startswith(own) else wheel for _, wheel in missing
     )
 
 
-def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
+def home_for(toolkit: locate.Toolkit, archs: list[int], whole: bool) -> str:
     """The folder of the assembled home, made now if it is not there yet. JvanError if nvcc fails; OSError."""
     from .toolkit.assemble import assemble, is_home, key
 
@@ -132,7 +132,7 @@ def home_for(toolkit: find.Toolkit, archs: list[int], whole: bool) -> str:
     return folder
 
 
-def _others(toolkits: list[find.Toolkit], taken: find.Toolkit) -> list[str]:
+def _others(toolkits: list[locate.Toolkit], taken: locate.Toolkit) -> list[str]:
     others = [toolkit.name for toolkit in toolkits if toolkit is not taken]
     return [f"not taken: {', '.join(others)} (nvcc_path overrides)"] if others else []
 
@@ -143,8 +143,8 @@ def _users_choice(nvcc: str) -> Finding:
     path = shutil.which(nvcc)
     if path is None:
         return Finding("CUDA", BROKEN, f"nvcc_path is set to {nvcc}, which cannot be run", "unset nvcc_path")
-    home = "/usr" if path == find.PACKAGED else os.path.dirname(os.path.dirname(os.path.realpath(path)))
-    toolkit = find.Toolkit(path, home, (0, 0))
+    home = "/usr" if path == locate.PACKAGED else os.path.dirname(os.path.dirname(os.path.realpath(path)))
+    toolkit = locate.Toolkit(path, home, (0, 0))
     stock, fix = parts.of_toolkit(toolkit), f'unset nvcc_path, or eval "$(jvan cuda-home --nvcc {nvcc})"'
     if not os.path.isfile(parts.cudart(toolkit)):
         return Finding("CUDA", BROKEN, f"nvcc_path is set to {nvcc}, beside which Jittor finds no libcudart.so", fix)
@@ -162,9 +162,9 @@ def check_gpus() -> Finding:
     gpus = driver.gpus()
     if not gpus:
         return Finding(
-            "GPU", OK, f"a driver that takes CUDA {find.show(takes)}, and no GPU that it shows to this process"
+            "GPU", OK, f"a driver that takes CUDA {locate.show(takes)}, and no GPU that it shows to this process"
         )
-    what = [f"{', '.join(f'{gpu.name} (sm_{gpu.arch})' for gpu in gpus)}; the driver takes CUDA {find.show(takes)}"]
+    what = [f"{', '.join(f'{gpu.name} (sm_{gpu.arch})' for gpu in gpus)}; the driver takes CUDA {locate.show(takes)}"]
     if len(gpus) > 1:
         what.append("a process uses one, the first; for several start as many with mpirun (NCCL is not supported)")
     newer = any(gpu.arch > parts.NEWEST_ARCHS[0][1] for gpu in gpus)

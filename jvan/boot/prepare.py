@@ -2,7 +2,7 @@
 
 Jittor reads its settings from the environment, so that is where they go, and children inherit them;
 a variable that the user set is never touched. What cannot be mended is refused in one line by the
-gate (`gate.py`) when Jittor is imported: everything that needs no Jittor goes on working.
+hook (`import_hook.py`) when Jittor is imported: everything that needs no Jittor goes on working.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from .._say import warn
-from . import gate
+from . import import_hook
 from .cuda import check_cuda
 from .onednn import check_onednn
 from .python import check_python_config
@@ -38,7 +38,7 @@ def prepare() -> list[Finding]:
             stacklevel=3,
         )
     else:
-        gate.install()
+        import_hook.install()
     return _findings
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..pictures.find import SUFFIXES as PICTURES
-from .source import Source, shown
+from .file_bytes import Source, shown
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pth.tar", ".pkl", ".npz", ".bin")
 LAST = "last_checkpoint"  # mmengine's and nnU-Net's: a line with a path

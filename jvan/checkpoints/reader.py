@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CheckpointError
+from .file_bytes import Source, shown
 from .formats.folder import HF_CONFIG, read_small, weight_files
 from .formats.jittor_pkl import read_jittor_pkl
 from .formats.kinds import format_in_zip, format_of
@@ -19,7 +20,6 @@ from .formats.zip_container import ZipContainer, budget
 from .metadata import Metadata
 from .names.wrappers import Peeled, peel
 from .pickles.unpickle import ADVICE
-from .source import Source, shown
 from .strict_json import parse_json
 from .tensor import LazyTensor
 

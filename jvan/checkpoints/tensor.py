@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .source import Source, shown
+from .file_bytes import Source, shown
 
 # numpy's type codes without byte order; bfloat16 is read as uint16 and widened, which is exact.
 CODES = {

@@ -11,7 +11,7 @@ from .._text import in_nfc
 from ..checkpoints.published.catalogue import entry_with
 from ..checkpoints.published.resolve import entry_for
 from ..data.loader import Loader
-from ..data.names import as_replaced
+from ..data.name_list import as_replaced
 from ..data.source import open_split
 from ..data.transforms import Evaluate
 from ..engine.parallel import Processes

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.loader import Loader
 from ..data.mixup import Mixup
-from ..data.names import class_name_of_0_1
+from ..data.name_list import class_name_of_0_1
 from ..data.transforms import Augment, Evaluate
 from .sizes import SMALL
 

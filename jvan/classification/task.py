@@ -27,22 +27,22 @@ class Classification(Task):
         return data_digest(split)
 
     def starting_weights(self, config):
-        from .network import starting_weights
+        from .build import starting_weights
 
         return starting_weights(config)
 
     def settle(self, config, weights, pictures, processes):
-        from .network import settle
+        from .build import settle
 
         return settle(config, weights, pictures, processes)
 
     def check_step(self, config, weights, processes) -> None:
-        from .network import check_step, network_of
+        from .build import check_step, network_of
 
         check_step(config, weights.metadata.config if weights else network_of(config.arch, 1), processes)
 
     def make_network(self, config, weights, train):
-        from .network import make_network
+        from .build import make_network
 
         return make_network(config, weights, train.classes)
 

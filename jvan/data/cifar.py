@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoints.file_bytes import Source
 from ..checkpoints.pickles.unpickle import Unpickler
-from ..checkpoints.source import Source
 from ..checkpoints.tensor import LazyTensor
 from ..errors import CheckpointError, DataError, JvanError
 

@@ -13,7 +13,7 @@ import numpy as np
 from .._text import in_nfc
 from ..errors import DataError
 from ..pictures.find import SUFFIXES, SUFFIXES_NOT_READ
-from .names import class_name
+from .name_list import class_name
 
 PARTS = {
     "train": ("train", "training"),

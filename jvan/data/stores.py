@@ -12,7 +12,7 @@ from ..errors import DataError, PictureError
 from ..pictures.find import is_left_out
 from ..pictures.read import MAX_BYTES, WHOLE, Reading
 from .decode import decode
-from .names import Names
+from .name_list import Names
 
 DEEPEST = 12  # folders below folders; links could make it endless
 

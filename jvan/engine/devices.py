@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import TrainingError
-from ..ops.cuda.run import on_gpu, precision_fault
+from ..ops.cuda.launch import on_gpu, precision_fault
 
 
 def check_device(dtype: str, sync_bn: bool, processes: int) -> None:

@@ -13,7 +13,7 @@ from ..files import replaced
 from ..ownership import open_unlinked
 from .board import Board
 from .config import TrainConfig
-from .state import Progress
+from .resume import Progress
 
 STEPS = ("step", "epoch", "lr", "loss", "pictures_per_s", "seconds")
 

@@ -14,10 +14,10 @@ from .devices import check_device
 from .log import Log
 from .output import Output
 from .parallel import OTHER_FAILED, Processes
+from .resume import Progress
 from .run import Run
 from .schedule import learning_rate
 from .signals import StopRequest
-from .state import Progress
 from .step import Flags
 
 

@@ -17,7 +17,7 @@ from ..errors import TrainingError
 from ..files import PART, replaced
 from ..ownership import open_unlinked
 from .config import TrainConfig, differences
-from .state import Progress, Saved, newest_state, save_state_file, state_files
+from .resume import Progress, Saved, newest_state, save_state_file, state_files
 
 # Everything that a run writes into OUTPUT and OUTPUT/state. tensorboardX's files have names that nobody can foresee.
 LOCK = ".lock"

@@ -12,7 +12,7 @@ import jittor as jt
 import numpy as np
 
 from ..errors import JvanError, TrainingError
-from ..ops.cuda.run import on_gpu
+from ..ops.cuda.launch import on_gpu
 
 OTHER_FAILED = "process {} ends because another one failed, whose own line says why"
 

@@ -19,7 +19,7 @@ from .loss_scale import FIRST, LossScale
 from .optimizer import AdamW, clip_gradients
 from .output import Output
 from .parallel import Processes
-from .state import Progress, Saved
+from .resume import Progress, Saved
 from .step import NO_FLAGS, Flags, Gradients, Outcome
 from .sync_bn import synchronise
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jittor as jt
 import numpy as np
 
-from ..ops.cuda.run import rounded
+from ..ops.cuda.launch import rounded
 from .drop_path import DropPathPlan
 from .groups import Parameter
 from .optimizer import squared_norm

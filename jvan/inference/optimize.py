@@ -15,13 +15,13 @@ from ..errors import PrecisionError
 from ..memory_limit import check_memory
 from ..models.van import VAN
 from ..ops import _jit
-from ..ops.cuda.run import on_gpu
-from .network import InferenceNetwork
-from .on_gpu import GPUInferenceVAN
-from .packing import pack_weights
-from .plan import make_plan
+from ..ops.cuda.launch import on_gpu
+from .fused.fusable import NotFusable, sizes_of, tensors_of
+from .fused.gpu import GPUInferenceVAN
+from .fused.network import InferenceNetwork
+from .fused.packing import pack_weights
+from .fused.plan import make_plan
 from .room import FLOAT
-from .structure import NotFusable, sizes_of, tensors_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 PLANS = 16  # input shapes whose plans are kept

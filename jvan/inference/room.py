@@ -7,7 +7,7 @@ from math import prod
 from ..errors import CheckpointError
 from ..memory_limit import check_memory
 from ..ops import _jit
-from ..ops.cuda.run import on_gpu
+from ..ops.cuda.launch import on_gpu
 from ..variants import VANConfig
 
 FLOAT = 4  # bytes

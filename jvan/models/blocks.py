@@ -12,8 +12,8 @@ from ..ops.attention import attention
 from ..ops.feed_forward import feed_forward
 from ..ops.gates import GATES
 from ..ops.gelu import gelu
-from .checkpointing import is_checkpointed
 from .layers import BatchNorm, Conv, Depthwise, Dropout, DropPath, Pointwise
+from .recompute import is_checkpointed
 
 LAYER_SCALE_INIT = 1e-2  # official code, models/van.py
 

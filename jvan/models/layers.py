@@ -11,7 +11,7 @@ from ..ops.conv import conv
 from ..ops.depthwise import depthwise
 from ..ops.norm import FusedNorm, batch_norm, layer_norm
 from ..ops.pointwise import pointwise
-from .checkpointing import draw, is_first_run
+from .recompute import draw, is_first_run
 
 
 class Conv(nn.Module):

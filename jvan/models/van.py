@@ -12,8 +12,8 @@ from jittor import nn
 
 from ..ops.forked import check_not_forked
 from .blocks import LKA, Block, PatchEmbed
-from .checkpointing import checkpoint
 from .layers import LayerNorm, Linear
+from .recompute import checkpoint
 
 
 class VAN(nn.Module):

@@ -8,7 +8,7 @@ import jittor as jt
 import numpy as np
 
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 
 
 def adamw(value, gradient, mean, square, rates):

@@ -7,7 +7,7 @@ from jittor import nn
 
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 from .depthwise import convolve_pair, depthwise_ref, pair_gradients
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref
@@ -23,7 +23,7 @@ def attention(x, norm, proj_1, dw, dw_d, dilation, pw, proj_2, scale, keep, reco
     dw, dw_d: those of depthwise ones, the latter with `dilation`; scale: (C,); keep: (N,), drop path's
     factors -> (like x, mean (C,), var (C,)): the output and the statistics that norm used. With `recompute`
     the backward pass, the only one, makes the maps between again, from x; a GPU's operators keep them, and a checkpointed
-    block, which runs again as a whole (models.checkpointing), holds them no longer than its own backward pass.
+    block, which runs again as a whole (models.recompute), holds them no longer than its own backward pass.
     """
     layers = (*proj_1, *dw, *dw_d, *pw, *proj_2)
     if cuda.can("attention", x, norm.weight, norm.bias, *layers, scale):

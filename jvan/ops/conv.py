@@ -8,7 +8,7 @@ from jittor import nn
 from . import _turns  # noqa: F401
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 from .shapes import convolved
 
 HEADER = "pointwise_patches.h"

@@ -7,7 +7,7 @@ import jittor as jt
 from . import _turns  # noqa: F401
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 
 _SHAPE = "{x}_shape0, {x}_shape1, {x}_shape2, {x}_shape3"
 _PAIR = "{u}_shape0, {u}_shape1, {u}_shape2, {u}_shape3, {w_dw}_shape2, {w_dw_d}_shape2, dilation"

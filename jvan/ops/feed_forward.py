@@ -7,7 +7,7 @@ from jittor import nn
 
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 from .depthwise import depthwise_ref
 from .norm import batch_norm_gradient
 from .pointwise import pointwise_ref

@@ -8,7 +8,7 @@ import jittor as jt
 
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 from .shapes import as_rows
 
 _SIZES = "{x}_shape0, {x}_shape1"  # rows, channels

@@ -7,7 +7,7 @@ import jittor as jt
 from . import _turns  # noqa: F401
 from ._half import in_float32
 from ._jit import can_run, members, run_named
-from .cuda import layers as cuda
+from .cuda import families as cuda
 
 _SIZES = "{x}_shape0, {x}_shape1, {weight}_shape0"
 

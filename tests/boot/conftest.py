@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jvan.boot import settings as boot_settings
-from jvan.boot.toolkit import driver, find, parts
+from jvan.boot.toolkit import driver, locate, parts
 
 from .machines import bare_path, fake_wheel
 
@@ -21,7 +21,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(os, "environ", {"HOME": str(folder), "PATH": str(tmp_path / "bin")})
     monkeypatch.setattr(boot_settings, "_chosen", {})
-    monkeypatch.setattr(find, "USUAL", ())
+    monkeypatch.setattr(locate, "USUAL", ())
     monkeypatch.setattr(parts, "SYSTEM", ((), ()))
     monkeypatch.setattr(driver, "version", lambda: None)
     monkeypatch.setattr(driver, "gpus", list)

@@ -15,7 +15,7 @@ import pytest
 
 from jvan.boot import cuda as boot_cuda
 from jvan.boot.settings import BROKEN, MENDED, OK, SLOW
-from jvan.boot.toolkit import find, parts
+from jvan.boot.toolkit import locate, parts
 
 from .machines import ROOT, bare_path, fake_cudnn, fake_toolkit, fill_cuda, write
 
@@ -143,7 +143,7 @@ def test_newest_that_the_driver_takes(home, gpu, takes, versions, taken):
     put_on_path(fake_toolkit(home / "cuda-first", versions[0]))
     for version in versions[1:]:
         fake_toolkit(home / f"cuda-{version}", version)
-    find.USUAL = (str(home / "cuda-*" / "bin" / "nvcc"),)
+    locate.USUAL = (str(home / "cuda-*" / "bin" / "nvcc"),)
     finding = look()
     assert finding.what.startswith(f"CUDA {taken} at ") and "nvcc_path overrides" in finding.what
     assert all(f"CUDA {version}" in finding.what for version in versions), "and says which were not"
@@ -176,7 +176,7 @@ def test_what_cannot_work_is_switched_off_in_one_line(home, gpu, version, lacks,
 
 def test_a_toolkit_whose_name_a_shell_would_run_is_passed_over(home, gpu):
     found = [
-        find.Toolkit(str(fake_toolkit(home / name)), str(home / name), (12, 4))
+        locate.Toolkit(str(fake_toolkit(home / name)), str(home / name), (12, 4))
         for name in ("cu$(reboot)da", "a b;c'd&e")
     ]
     best, faults = boot_cuda.best(found, (12, 8), [90])
@@ -185,7 +185,7 @@ def test_a_toolkit_whose_name_a_shell_would_run_is_passed_over(home, gpu):
 
 def test_whole_toolkit_behind_a_broken_one_is_taken(home, gpu):
     put_on_path(fake_toolkit(home / "compiler-only", "12.8", ("libcudart", "libcublas")), fake_toolkit(home / "cuda"))
-    find.USUAL = (str(home / "cuda" / "bin" / "nvcc"),)
+    locate.USUAL = (str(home / "cuda" / "bin" / "nvcc"),)
     assert look().status == OK and os.environ["nvcc_path"] == str(home / "cuda" / "bin" / "nvcc")
 
 
@@ -223,11 +223,11 @@ def test_home_is_made_once_and_anew_when_its_parts_change(home, gpu):
 AT_ONCE = """
 import os, pathlib, sys, time
 from jvan.boot import cuda as boot_cuda
-from jvan.boot.toolkit import assemble, driver, find, parts
+from jvan.boot.toolkit import assemble, driver, locate, parts
 home, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 os.environ.clear()
 os.environ.update(HOME=str(home), PATH=str(home / "cuda" / "bin"))
-find.USUAL, parts.SYSTEM = (), ((), ())
+locate.USUAL, parts.SYSTEM = (), ((), ())
 driver.version, driver.gpus = lambda: (13, 0), lambda: [driver.Gpu("GPU of sm_90", 90)]
 fill = assemble._fill
 
@@ -274,10 +274,10 @@ def test_systems_package_is_never_taken_apart(home, gpu, monkeypatch, cudnn, arc
     gpu((13, 0), *archs)
     nvcc = fake_toolkit(home / "usr", "12.0", cudnn=cudnn)
     (home / "usr" / "lib64").rename(home / "lib")
-    monkeypatch.setattr(find, "PACKAGED", str(nvcc))
+    monkeypatch.setattr(locate, "PACKAGED", str(nvcc))
     monkeypatch.setattr(parts, "PACKAGED", str(nvcc))
-    monkeypatch.setattr(find, "ask", lambda nvcc: find.Toolkit(nvcc, str(home / "usr"), (12, 0)))
-    monkeypatch.setattr(find, "SYSTEMS", str(home / "lib"))
+    monkeypatch.setattr(locate, "ask", lambda nvcc: locate.Toolkit(nvcc, str(home / "usr"), (12, 0)))
+    monkeypatch.setattr(locate, "SYSTEMS", str(home / "lib"))
     put_on_path(nvcc)
     finding = look()
     if archs == [120]:

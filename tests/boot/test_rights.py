@@ -232,9 +232,9 @@ with open(library, encoding="utf-8") as file:
 # What is imported comes first, and nothing else is checked: another user may not read root's Python.
 AS_ALICE = """
 import os, re, sys, tempfile, pwd, grp, ssl, signal, sysconfig, importlib.util, jvan
-from jvan.boot import gate as boot_gate
+from jvan.boot import import_hook
 from jvan import children
-boot_gate.FATAL = (boot_gate.check_cache, boot_gate.check_rights)
+import_hook.FATAL = (import_hook.check_cache, import_hook.check_rights)
 os.umask(0)
 if "USER_ID" in os.environ:
     os.setgid(int(os.environ["USER_ID"]))

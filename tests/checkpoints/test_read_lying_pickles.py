@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 
+from jvan.checkpoints.file_bytes import Source
 from jvan.checkpoints.pickles.tree import check_tree, tensors_in
 from jvan.checkpoints.pickles.unpickle import Unpickler
 from jvan.checkpoints.reader import open_checkpoint
-from jvan.checkpoints.source import Source
 from jvan.errors import CheckpointError
 
 from .crafted import (

@@ -10,9 +10,9 @@ import zlib
 import numpy as np
 import pytest
 
+from jvan.checkpoints.file_bytes import Source
 from jvan.checkpoints.formats.zip_container import ZipContainer
 from jvan.checkpoints.reader import open_checkpoint
-from jvan.checkpoints.source import Source
 from jvan.errors import CheckpointError
 
 from .crafted import ARRAY, deflated, npy, pickled, read, refused, state, torch_storage, torch_tensor, torch_zip

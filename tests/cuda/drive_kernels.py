@@ -5,10 +5,10 @@ from __future__ import annotations
 import jittor as jt
 import numpy as np
 
-from jvan.inference.on_gpu import GPUInferenceVAN
+from jvan.inference.fused.gpu import GPUInferenceVAN
 from jvan.models.blocks import Block
 from jvan.models.factory import build
-from jvan.ops.cuda import folded, functions, layers, run
+from jvan.ops.cuda import families, folded, functions, launch
 from tools.gpu_check import calls as gpu_calls
 from tools.gpu_check import timed as gpu_timed
 from tools.gpu_check.task import TINY
@@ -18,7 +18,7 @@ TYPES = (("bfloat16", "float32"), ("float16", "float16"))  # besides float32
 
 def kernels(launched) -> dict:
     """{case: {operator: launches}}, where `launched()` counts them. The kernels' checks, which must fail here, are left out."""
-    run.fault = lambda family, types: None
+    launch.fault = lambda family, types: None
     cases = {"block": block, "layer_norm": layer_norm, "patches": patches, "adamw": adamw, "copy": copy}
     cases.update({"-".join(types): lambda types=types: bias(*types) for types in TYPES})
     cases.update({"inference in float16": inference, "block in bfloat16": lambda: block("bfloat16")})
@@ -29,7 +29,7 @@ def kernels(launched) -> dict:
 
         def noted(name, *arguments, names=names, **numbers):
             names.append(name)
-            return run.run(name, *arguments, **numbers)
+            return launch.run(name, *arguments, **numbers)
 
         functions.run = folded.run = noted
         jt.sync_all(True)
@@ -37,14 +37,14 @@ def kernels(launched) -> dict:
         jt.sync([value for value in call() if value is not None])
         jt.sync_all(True)
         seen[case] = {"operators": sorted(set(names)), "launches": launched() - before}
-    functions.run = folded.run = run.run
+    functions.run = folded.run = launch.run
     return seen
 
 
 def driver_copies() -> bool:
     """Whether the driver's copy does so: the fake runtime's works on the host's memory."""
     x = drawn(1000)
-    return np.array_equal(run.run("driver_copy", [x], [(1000,)])[0].numpy(), x.numpy())
+    return np.array_equal(launch.run("driver_copy", [x], [(1000,)])[0].numpy(), x.numpy())
 
 
 def drawn(*shape):
@@ -74,17 +74,17 @@ def inference() -> list:
 
 def layer_norm() -> list:
     x, weight, bias = drawn(2, 3, 5, 32), drawn(32), drawn(32)
-    return with_gradients(layers.layer_norm(x, weight, bias, 1e-6), x, weight, bias)
+    return with_gradients(families.layer_norm(x, weight, bias, 1e-6), x, weight, bias)
 
 
 def patches() -> list:
     x, weight, bias = drawn(2, 9, 11, 3), drawn(32, 3, 7, 7), drawn(32)
-    return with_gradients(layers.conv(x, weight, bias, 4, 3), x, weight, bias)
+    return with_gradients(families.conv(x, weight, bias, 4, 3), x, weight, bias)
 
 
 def adamw() -> list:
     shape = (5, 3, 7, 7)
-    return layers.adamw(drawn(*shape), drawn(*shape), drawn(*shape), drawn(*shape) ** 2, [0.5] * 8)
+    return families.adamw(drawn(*shape), drawn(*shape), drawn(*shape), drawn(*shape) ** 2, [0.5] * 8)
 
 
 def copy() -> list:

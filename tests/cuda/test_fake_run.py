@@ -113,8 +113,8 @@ def test_commands_say_so_in_one_line(machine, seen):
 
 LOOK = """
 from jvan.boot import cuda as boot_cuda
-from jvan.boot.toolkit import find
-find.USUAL = ()
+from jvan.boot.toolkit import locate
+locate.USUAL = ()
 print(boot_cuda.check_gpus().what)
 print(boot_cuda.check_cuda(assembled=True).what)
 """

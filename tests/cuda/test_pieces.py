@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jvan.boot.toolkit
-from jvan.boot.toolkit import assemble, find
+from jvan.boot.toolkit import assemble, locate
 from jvan.errors import JvanError
 
 CUDA = pathlib.Path(jvan.boot.toolkit.__file__).parent
@@ -133,7 +133,7 @@ def test_compiler_script(tmp_path, version, archs, given, expected):
     real = tmp_path / "real nvcc"
     real.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 3\n")
     real.chmod(0o755)
-    assemble._write_compiler(str(tmp_path), find.Toolkit(str(real), str(tmp_path), version), archs)
+    assemble._write_compiler(str(tmp_path), locate.Toolkit(str(real), str(tmp_path), version), archs)
     result = subprocess.run([tmp_path / "bin" / "nvcc", *given], capture_output=True, text=True)
     assert result.stdout == "".join(f"{word}\n" for word in expected or [""]) and result.returncode == 3
 

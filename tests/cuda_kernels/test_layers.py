@@ -10,7 +10,7 @@ from jvan.ops import _jit
 from jvan.ops.adamw import adamw, adamw_ref
 from jvan.ops.attention import attention, attention_ref
 from jvan.ops.conv import conv, conv_ref
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.depthwise import depthwise, depthwise_ref
 from jvan.ops.feed_forward import feed_forward, feed_forward_ref
 from jvan.ops.norm import batch_norm, batch_norm_ref, layer_norm, layer_norm_ref

@@ -8,12 +8,12 @@ import pytest
 
 from jvan.engine.devices import check_device
 from jvan.errors import JvanError, TrainingError
-from jvan.inference.on_gpu import GPUInferenceVAN
+from jvan.inference.fused.gpu import GPUInferenceVAN
 from jvan.inference.optimize import optimize_for_inference
 from jvan.models.factory import build, create_model
 from jvan.models.loading import assign
 from jvan.ops import _jit
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.cuda.backend import GPU, set_backend
 from jvan.variants import VANConfig
 from tests.inference.random_network import random_tensors

@@ -6,9 +6,9 @@ import pytest
 
 from jvan.classification.recipes import make_config
 from jvan.engine.loop import train
-from jvan.engine.state import read_state_file, state_files
+from jvan.engine.resume import read_state_file, state_files
 from jvan.errors import TrainingError
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from tests.engine.drawn import draw_folder
 from tools.cuda_emulator.backend import Emulated
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jvan.checkpoints.metadata import Metadata
+from jvan.classification.build import _check_names
 from jvan.classification.measure import match
-from jvan.classification.network import _check_names
 from jvan.classification.pictures import data_digest
 from jvan.data.source import open_split
 from jvan.errors import DataError, TrainingError

@@ -12,7 +12,7 @@ import pytest
 
 from jvan.classification.task import ClassificationConfig
 from jvan.engine.log import Log, _Rows
-from jvan.engine.state import Progress
+from jvan.engine.resume import Progress
 
 
 def write(folder, first: int, last: int, add: float) -> None:

@@ -12,8 +12,8 @@ from jvan.engine.drop_path import DropPathPlan
 from jvan.engine.groups import parameters_of
 from jvan.engine.loss_scale import LossScale
 from jvan.engine.parallel import Processes
+from jvan.engine.resume import Progress, Saved
 from jvan.engine.run import Run
-from jvan.engine.state import Progress, Saved
 from jvan.engine.step import Flags, Gradients, Outcome
 
 from .test_step import batch, network

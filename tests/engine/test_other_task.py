@@ -12,9 +12,9 @@ import pytest
 from jittor import nn
 from safetensors.numpy import save_file
 
+from jvan.checkpoints.file_bytes import Source
 from jvan.checkpoints.formats.safetensors_file import read_safetensors
 from jvan.checkpoints.metadata import Metadata
-from jvan.checkpoints.source import Source
 from jvan.data.loader import Loader
 from jvan.data.slots import Field
 from jvan.data.source import Split

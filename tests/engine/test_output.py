@@ -11,8 +11,8 @@ from jvan.engine.board import Board
 from jvan.engine.curves import draw
 from jvan.engine.log import Log
 from jvan.engine.output import FILES, LOCK, Output
+from jvan.engine.resume import Progress, newest_state
 from jvan.engine.signals import StopRequest
-from jvan.engine.state import Progress, newest_state
 from jvan.errors import TrainingError
 
 from ..checkpoints.tiny_states import tiny_state

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jvan.checkpoints.reader import open_checkpoint
-from jvan.engine import state as module
-from jvan.engine.state import Progress, newest_state, read_state_file, save_state_file, state_files
+from jvan.engine import resume as module
+from jvan.engine.resume import Progress, newest_state, read_state_file, save_state_file, state_files
 from jvan.errors import TrainingError
 
 TENSORS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jvan.engine.state import read_state_file, state_files
+from jvan.engine.resume import read_state_file, state_files
 
 from .drawn import OPTIONS, draw_folder, run, start
 

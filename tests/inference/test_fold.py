@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvan.inference.fold import fold_block, fold_patch_embed
+from jvan.inference.fused.fold import fold_block, fold_patch_embed
 from tests import float64
 from tests.inference.random_network import random_tensors
 from weights_convert.random_state import official_shapes, stream

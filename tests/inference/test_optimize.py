@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jvan import variants
-from jvan.inference import plan
+from jvan.inference.fused import plan
 from jvan.inference.optimize import InferenceVAN
 from jvan.models.van import VANFeatures
 from jvan.ops import _jit, gates

@@ -12,8 +12,8 @@ from jittor import nn
 
 from jvan.models import build
 from jvan.models.blocks import Block
-from jvan.models.checkpointing import checkpoint
 from jvan.models.layers import BatchNorm
+from jvan.models.recompute import checkpoint
 from jvan.variants import VANConfig
 from weights_convert.random_state import SMALL
 

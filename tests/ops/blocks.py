@@ -5,7 +5,7 @@ import math
 import jittor as jt
 import numpy as np
 
-from jvan.inference.plan import BLOCK
+from jvan.inference.fused.plan import BLOCK
 
 
 def normal(*shape):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jvan.inference.packing import _pairs, _panels
+from jvan.inference.fused.packing import _pairs, _panels
 from jvan.ops import _jit
 from tests.ops.blocks import gelu, in_blocks, nearest_bfloat16, normal, var
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jvan.inference.fold import Layer
-from jvan.inference.packing import _depthwise, _pairs, _panels, _product
-from jvan.inference.plan import BLOCK
+from jvan.inference.fused.fold import Layer
+from jvan.inference.fused.packing import _depthwise, _pairs, _panels, _product
+from jvan.inference.fused.plan import BLOCK
 from jvan.ops import _jit
 from tests.ops.blocks import gelu, in_blocks, nearest_bfloat16, normal, var
 

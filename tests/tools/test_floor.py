@@ -6,10 +6,10 @@ from pathlib import Path
 import jittor as jt
 import numpy as np
 
-from jvan.inference.on_gpu import GPUInferenceVAN
+from jvan.inference.fused.gpu import GPUInferenceVAN
 from jvan.inference.optimize import optimize_for_inference
 from jvan.models.factory import build
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.cuda.operators import OPERATORS
 from jvan.variants import VANConfig
 from tools.cuda_emulator.backend import Emulated

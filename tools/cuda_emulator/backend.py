@@ -5,11 +5,11 @@ from __future__ import annotations
 import jittor as jt
 
 from jvan.ops.cuda.arrays import stored
-from jvan.ops.cuda.run import to_array, to_variable
+from jvan.ops.cuda.launch import to_array, to_variable
 
 
 class Emulated:
-    """An `emulator.Emulator` for `jvan.ops.cuda.run.use_backend`."""
+    """An `emulator.Emulator` for `jvan.ops.cuda.launch.use_backend`."""
 
     has_clock = compiles = False
 

@@ -21,7 +21,7 @@ PASSES = {
 
 
 class Call(NamedTuple):
-    """`moved`: bytes, at least; `name`, `inputs`, `outputs` (shapes) and `numbers` are those of ops.cuda.run.run."""
+    """`moved`: bytes, at least; `name`, `inputs`, `outputs` (shapes) and `numbers` are those of ops.cuda.launch.run."""
 
     name: str
     operator: Operator

@@ -184,7 +184,7 @@ def _device(out, dry_run):
     if not dry_run:
         yield
         return
-    from jvan.ops.cuda.run import use_backend
+    from jvan.ops.cuda.launch import use_backend
     from tools.cuda_emulator.backend import Emulated
     from tools.cuda_emulator.emulator import Emulator, build
 

@@ -10,11 +10,11 @@ from jittor import nn
 
 from jvan._say import show
 from jvan.benchmarking.machine import random_weights
-from jvan.inference.on_gpu import GPUInferenceVAN
+from jvan.inference.fused.gpu import GPUInferenceVAN
 from jvan.inference.optimize import optimize_for_inference
 from jvan.models.factory import build
 from jvan.models.loading import assign
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.cuda.backend import GPU
 from jvan.variants import variant_config
 

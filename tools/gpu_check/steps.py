@@ -10,7 +10,7 @@ import numpy as np
 from jittor import nn
 
 from jvan._say import show
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.cuda import verify
 
 from .accuracy import accuracy, learning

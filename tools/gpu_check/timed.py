@@ -8,7 +8,7 @@ import time
 import jittor as jt
 
 from jvan.ops import _jit
-from jvan.ops.cuda import run as cuda
+from jvan.ops.cuda import launch as cuda
 from jvan.ops.cuda.backend import backend
 from jvan.ops.cuda.operators import Operator, types_of
 

@@ -17,7 +17,7 @@ from ... import children
 from ...errors import JvanError
 from ..settings import asked
 from . import parts as of
-from .find import Toolkit, folders, show
+from .locate import Toolkit, folders, show
 from .swap import put
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -7,7 +7,7 @@ import os
 import re
 from typing import NamedTuple
 
-from .find import MACHINE, PACKAGED, Toolkit, folders, more_folders
+from .locate import MACHINE, PACKAGED, Toolkit, folders, more_folders
 
 NEEDED = {  # without these the import of Jittor fails
     "the CUDA runtime": ("nvidia-cuda-runtime", ("cuda_runtime.h",), ("libcudart.so",)),

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ...errors import CheckpointError
+from ..file_bytes import shown
 from ..not_weights import folder_fault
-from ..source import shown
 from ..strict_json import parse_json
 
 HF_CONFIG = "config.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from ..file_bytes import Source
 from ..pickles.unpickle import Unpickler
-from ..source import Source
 
 MARK = b"HCAJSLHD"
 TRAILER = 28

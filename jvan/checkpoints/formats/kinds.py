@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..file_bytes import Source, shown
 from ..not_weights import text_fault
-from ..source import Source, shown
 from .safetensors_file import is_safetensors
 from .torch_legacy import is_torch_legacy
 from .zip_container import ZipContainer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..file_bytes import Part, Source, shown
 from ..pickles.numpy_objects import fortran_strides
-from ..source import Part, Source, shown
 from ..tensor import DTYPES, LazyTensor
 from .zip_container import ZipContainer, ZipEntry
 

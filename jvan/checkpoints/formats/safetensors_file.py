@@ -5,7 +5,7 @@ Described in the README of huggingface/safetensors; read more strictly here than
 
 from __future__ import annotations
 
-from ..source import Source, Span, shown
+from ..file_bytes import Source, Span, shown
 from ..strict_json import parse_json
 from ..tensor import LazyTensor
 

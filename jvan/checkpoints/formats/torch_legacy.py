@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..file_bytes import Part, Source, Span, shown
 from ..pickles.stand_ins import Storage
 from ..pickles.torch_objects import nbytes, storage_type
 from ..pickles.unpickle import Unpickler
-from ..source import Part, Source, Span, shown
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001

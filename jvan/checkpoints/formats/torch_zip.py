@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..file_bytes import Source, shown
 from ..pickles.stand_ins import Storage
 from ..pickles.torch_objects import nbytes, storage_type
 from ..pickles.unpickle import Unpickler
-from ..source import Source, shown
 from .zip_container import DEFLATED, ZipContainer, ZipEntry
 
 

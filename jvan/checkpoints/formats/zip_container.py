@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from ..source import Source, shown
+from ..file_bytes import Source, shown
 
 STORED, DEFLATED = 0, 8
 MAX_ENTRIES = 50_000  # a VAN-B6 with optimiser state and averaged weights has some 13,000

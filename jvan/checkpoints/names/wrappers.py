@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..._text import printable
+from ..file_bytes import Source, shown
 from ..pickles.stand_ins import Inert, Named, OtherTensor
 from ..pickles.tree import tensors_in
-from ..source import Source, shown
 from ..tensor import LazyTensor
 
 # timm, mmengine and jittordet; DeiT, ConvNeXt, JDet and JSeg; others that copied them.

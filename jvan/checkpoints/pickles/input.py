@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..source import Source, Span
+from ..file_bytes import Source, Span
 
 
 class Input:

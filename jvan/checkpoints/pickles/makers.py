@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..source import Latin1, Span, Text
+from ..file_bytes import Latin1, Span, Text
 from .foreign_names import is_attribute, is_torch_class
 from .stand_ins import Global, Inert, Named
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..source import shown
+from ..file_bytes import shown
 from .allowed import ALLOWED, Rule, renamed
 from .foreign_names import MAX_NAMES, is_foreign, is_torch_class
 from .stand_ins import Global, Named

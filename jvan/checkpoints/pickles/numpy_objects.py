@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..source import Held, Latin1, Span
+from ..file_bytes import Held, Latin1, Span
 from ..tensor import DTYPES, LazyTensor
 from .stand_ins import DType, Global
 

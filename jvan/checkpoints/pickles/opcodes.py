@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from ..source import Text
+from ..file_bytes import Text
 
 SHORT_BYTES = 256  # longer ones stay in the file
 SHORT_TEXT = 1 << 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..source import shown
+from ..file_bytes import shown
 from ..tensor import MAX_DIMS, LazyTensor, itemsize
 from .foreign_names import is_torch_class
 from .stand_ins import Global, Inert, OtherTensor, Storage

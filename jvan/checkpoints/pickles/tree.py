@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..source import Source
+from ..file_bytes import Source
 from ..tensor import LazyTensor
 from .stand_ins import Inert
 

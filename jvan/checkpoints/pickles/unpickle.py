@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from ...errors import CheckpointError
-from ..source import Source, shown
+from ..file_bytes import Source, shown
 from ..tensor import LazyTensor
 from . import opcodes_calls, opcodes_structure  # noqa: F401  they fill the table
 from .foreign_names import is_torch_class

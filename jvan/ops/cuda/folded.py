@@ -1,11 +1,11 @@
-"""A folded network's layers (inference.fold) in inference: maps of one type, biases and depthwise taps float32, no gradients."""
+"""A folded network's layers (inference.fused.fold) in inference: maps of one type, biases and depthwise taps float32, no gradients."""
 
 from __future__ import annotations
 
 from ..gates import GATES
 from ..shapes import as_rows, convolved
 from . import functions as f
-from .run import rounded, run
+from .launch import rounded, run
 
 FAMILIES = ("depthwise", "depthwise_gelu", "epilogue", "shortcut", "layer_norm", "patches")
 

@@ -6,8 +6,8 @@ import jittor as jt
 
 from ..shapes import convolved
 from .backend import backend
+from .launch import rounded, run
 from .operators import RATES, TILE, groups_of, patch_columns, slices_of
-from .run import rounded, run
 
 
 def depthwise(x, weight, bias, dilation=1):

@@ -1,5 +1,5 @@
 // A block of the network on one picture: the large-kernel attention and the convolutional feed-forward, BatchNorms, layer
-// scales and the inner shortcut folded into the products (jvan/inference/fold.py).
+// scales and the inner shortcut folded into the products (jvan/inference/fused/fold.py).
 #pragma once
 
 # include "depthwise_blocks.h"

@@ -15,8 +15,8 @@ namespace {
 
 struct Network {
     Input pictures;       // (N, C, H, W)
-    Input weights;        // as jvan/inference/packing.py packs them, on a cache line
-    Output scratch;       // as jvan/inference/plan.py counts it
+    Input weights;        // as jvan/inference/fused/packing.py packs them, on a cache line
+    Output scratch;       // as jvan/inference/fused/plan.py counts it
     Output logits;        // (N, classes), or the pooled features (N, C) where there are no classes
     Output maps[STAGES];  // (N, C, h, w); those that the plan does not want are not touched, nor are such logits
 };

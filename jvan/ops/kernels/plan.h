@@ -1,4 +1,4 @@
-// What jvan/inference/plan.py lays down for the operator, and the order of the weights in jvan/inference/packing.py.
+// What jvan/inference/fused/plan.py lays down for the operator, and the order of the weights in jvan/inference/fused/packing.py.
 #pragma once
 
 # include "gemm.h"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jittor import Var, nn
 
-from ..models import layers
-from ..models.blocks import CFF, LKA, Attention, Block, DWConv, PatchEmbed
-from ..models.van import VAN, VANFeatures
-from ..ops.gates import GATES
+from ...models import layers
+from ...models.blocks import CFF, LKA, Attention, Block, DWConv, PatchEmbed
+from ...models.van import VAN, VANFeatures
+from ...ops.gates import GATES
 from .plan import Sizes, StageSizes
 
 MOST_TAPS = 64  # a side of the largest depthwise kernel; MOST_TAPS in ops/kernels/block.h

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ops.cuda.arrays import stored
+from ...ops.cuda.arrays import stored
 from .fold import Layer, fold_block, fold_patch_embed
 from .plan import ALIGNMENT, BLOCK, Sizes
 

@@ -13,14 +13,7 @@ from ..errors import JittorRebuilt, JittorUnavailable
 from .cache import check_cache, check_rights
 from .cuda import check_cuda
 from .onednn import check_onednn
-from .python import (
-    check_compiler,
-    check_headers,
-    check_numpy,
-    check_python,
-    check_python_config,
-    hide_unfit_cupy,
-)
+from .python import check_compiler, check_headers, check_numpy, check_python, check_python_config, hide_unfit_cupy
 from .settings import BROKEN
 from .shell import QUOTED, check_paths, refused
 
@@ -33,12 +26,12 @@ DOCTOR = "python -m jvan.doctor says more"
 
 
 def install() -> None:
-    """Put the gate at the head of the import system, once; it takes itself away when Jittor has been imported."""
-    if not any(isinstance(finder, Gate) for finder in sys.meta_path):
-        sys.meta_path.insert(0, Gate())
+    """Put the hook at the head of the import system, once; it takes itself away when Jittor has been imported."""
+    if not any(isinstance(finder, ImportHook) for finder in sys.meta_path):
+        sys.meta_path.insert(0, ImportHook())
 
 
-class Gate:
+class ImportHook:
     """A finder that wraps the loader of `jittor` and `jittor_utils` and finds nothing else."""
 
     def __init__(self):
@@ -78,19 +71,19 @@ class Gate:
 class Loader:
     """The real loader with a check before and a tidying after; the module keeps only the real one."""
 
-    def __init__(self, gate: Gate, loader):
-        self.gate, self.loader = gate, loader
+    def __init__(self, hook: ImportHook, loader):
+        self.hook, self.loader = hook, loader
 
     def __getattr__(self, name):
         return getattr(self.loader, name)
 
     def create_module(self, spec):
-        self.gate.check()
+        self.hook.check()
         return self.loader.create_module(spec)
 
     def exec_module(self, module) -> None:
         module.__spec__.loader = module.__loader__ = self.loader
-        self.gate.inside = True
+        self.hook.inside = True
         from ..children import jittors_question_kept_safe  # 8 ms, which Jittor's import takes anyway
 
         try:
@@ -100,10 +93,10 @@ class Loader:
                     hide_unfit_cupy()
                 self.loader.exec_module(module)
         finally:
-            self.gate.inside = False
+            self.hook.inside = False
         _stop.end_if_met()
         if module.__name__ == "jittor":
-            self.gate.leave()
+            self.hook.leave()
 
 
 class CoreLoader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..shapes import as_rows, convolved
 from . import functions as f
-from .run import can_run
+from .launch import can_run
 
 FAMILIES = {
     "adamw": ("adamw",),

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import jittor as jt
 import numpy as np
 
-from ..models.van import VAN
-from ..ops._jit import Arithmetic
-from ..ops.cuda import folded
-from ..ops.cuda.functions import layer_norm, patch_weight
-from ..ops.cuda.run import rounded, why_not
+from ...models.van import VAN
+from ...ops._jit import Arithmetic
+from ...ops.cuda import folded
+from ...ops.cuda.functions import layer_norm, patch_weight
+from ...ops.cuda.launch import rounded, why_not
 from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
+from .fusable import NotFusable, sizes_of, tensors_of
 from .network import InferenceNetwork
 from .packing import section
 from .plan import StageSizes
-from .structure import NotFusable, sizes_of, tensors_of
 
 
 class GPUInferenceVAN(InferenceNetwork):

@@ -7,8 +7,8 @@ import copy
 import jittor as jt
 from jittor import nn
 
-from ..models.van import VAN, VANFeatures
-from ..ops._jit import Arithmetic
+from ...models.van import VAN, VANFeatures
+from ...ops._jit import Arithmetic
 
 ORIGINAL = "the network that it was made from"
 

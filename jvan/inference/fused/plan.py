@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..ops.gates import GATES
-from ..ops.shapes import convolved
+from ...ops.gates import GATES
+from ...ops.shapes import convolved
 
 BLOCK = 32  # channels that lie together; BLOCK in product.h
 CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take

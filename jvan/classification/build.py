@@ -8,15 +8,15 @@ import jittor as jt
 
 from ..checkpoints.metadata import Metadata
 from ..checkpoints.state import State, load_state
-from ..data.names import means
+from ..data.name_list import means
 from ..data.slots import Field, slots_for
-from ..engine.state import digest
+from ..engine.resume import digest
 from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..memory_limit import check_memory
 from ..models.factory import build
 from ..models.loading import assign
-from ..ops.cuda.run import on_gpu
+from ..ops.cuda.launch import on_gpu
 from ..preprocessing import Preprocessing
 from ..variants import VARIANTS, VANConfig, parse_arch
 from .sizes import SMALL

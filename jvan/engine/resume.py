@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.file_bytes import Source
 from ..checkpoints.formats.safetensors_file import read_safetensors
-from ..checkpoints.source import Source
 from ..errors import CheckpointError, TrainingError
 from ..files import flush, replaced
 
