@@ -1,4 +1,4 @@
-"""Record what torchvision makes of the test pictures, for tests/inference/test_preprocess.py.
+"""Record what torchvision makes of the test pictures, for tests/pictures/test_preprocess.py.
 
     pip install torch torchvision numpy pillow
     python weights_convert/record_preprocessing.py
@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT / "tests" / "inference" / "golden"
+GOLDEN = ROOT / "tests" / "pictures" / "golden"
 PICTURES = ["examples/cat.jpg", *sorted(f"tests/data/{p.name}" for p in (ROOT / "tests/data").glob("*.[jp][pn]g"))]
 HALF, IMAGENET = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SETTINGS = {

@@ -53,7 +53,7 @@ def run(machine, *arguments, **more):
 @pytest.fixture(scope="module")
 def seen(machine):
     """What drive.py saw, and what was said on standard error."""
-    result = run(machine, "-m", "tests.cuda.drive")
+    result = run(machine, "-m", "tests.fake_gpu.drive")
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-6000:]
     return {**json.loads(result.stdout.splitlines()[-1]), "said": result.stderr}
 

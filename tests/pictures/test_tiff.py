@@ -12,7 +12,7 @@ from jvan.errors import PictureError
 from jvan.pictures.read import read_picture
 
 from .drawing import colours, smooth
-from .test_pictures import SIDES, stored_for
+from .test_read import SIDES, stored_for
 
 
 def tiff(array, **options) -> bytes:
