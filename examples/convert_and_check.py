@@ -8,7 +8,7 @@ import numpy as np
 import jvan
 from jvan.checkpoints.state import load_state
 from jvan.checkpoints.writers import save_state
-from jvan.inference.predictor import BUNDLED
+from jvan.tasks import BUNDLED
 
 with tempfile.TemporaryDirectory() as folder:
     original = load_state(BUNDLED)

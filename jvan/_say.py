@@ -46,9 +46,21 @@ def show_ascii(text: str, at_once: bool = False) -> None:
     _write(sys.stdout, text, at_once)
 
 
-def warn(message: str, stacklevel: int = 1, kind: type[Warning] = UserWarning) -> None:
-    """`warnings.warn`, whose `stacklevel` 1 is the caller."""
-    warnings.warn(printable(message), kind, stacklevel=stacklevel + 1)
+def warn(message: str, kind: type[Warning] = UserWarning) -> None:
+    """`warnings.warn` about the line outside jvan that led here, however many of jvan's own calls lie between."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_between(frame):
+        frame = frame.f_back
+    names = frame.f_globals
+    registry = names.setdefault("__warningregistry__", {})
+    where = (frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "?"), registry)
+    warnings.warn_explicit(printable(message), kind, *where)
+
+
+def _is_between(frame) -> bool:
+    """Whether a call is jvan's own, or Python's machinery of imports."""
+    name = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] == "jvan" or name.startswith("importlib._bootstrap")
 
 
 @contextmanager

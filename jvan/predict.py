@@ -13,6 +13,7 @@ from ._cli import RESTARTED, command
 from ._say import bar, show, show_ascii, tell, warnings_told
 from ._stop import whole
 from .errors import JittorRebuilt
+from .files import replaced
 from .variants import list_models
 
 EPILOG = """\
@@ -44,12 +45,15 @@ def _parser() -> Parser:
         metavar="A",
         help="van_b0 … van_b6; alone, the published weights of B0 to B4 are downloaded",
     )
-    parser.add_argument("--topk", type=positive, default=5, metavar="K", help="classes to show a picture (default: 5)")
+    parser.add_argument(
+        "--topk", type=positive, metavar="K", help="of a classifier: classes to show a picture (default: 5)"
+    )
     parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
     parser.add_argument(
-        "--output", metavar="DIR", help="a folder for drawn pictures; refused, since a classifier draws none"
+        "--output", metavar="DIR", help="a folder for drawn pictures; refused of a classifier, which draws none"
     )
+    parser.add_argument("--force", action="store_true", help="overwrite pictures that --output holds")
     add_max_pixels(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
@@ -61,31 +65,42 @@ def _parser() -> Parser:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Print the likeliest classes of each picture; 1 if one could not be read or none was found."""
+    """Print what each picture is; 1 if one could not be read or none was found."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.output is not None:
+    if options.output is None and options.force:
+        parser.error("--force is about the pictures of --output; leave it out, or give --output")
+    if options.output is not None and not _draws(options):
         parser.error("--output: a classifier draws nothing; leave it out (--json prints its answers for a program)")
     printer = _Json() if options.json else _JsonLines() if options.json_lines else _Table()
     with (
         printer,
         printer,
     ):  # twice: a signal may come in the moment before the first end is reached, but no other after it
-        return _classify(options, printer)
+        return _predict(options, printer)
 
 
-def _classify(options, printer) -> int:
+def _draws(options) -> bool:
+    from .tasks import task_of
+
+    return bool(task_of(options.arch, options.weights).drawn)
+
+
+def _predict(options, printer) -> int:
     from .pictures.find import find_pictures
 
     predictor = _predictor(options)
     found = find_pictures(options.images, getattr(sys.stdin, "buffer", ()))
-    if sys.stderr.isatty() and "-" not in options.images:
+    if options.output is not None or (sys.stderr.isatty() and "-" not in options.images):
         found = list(found)  # names only, so that the bar knows where it ends
-    return _print_all(_results(predictor, found, options.topk), found, printer)
+    results = _results(predictor, found, options.topk)
+    if options.output is not None:
+        results = _drawn(results, _places(found, options, predictor.task), predictor.task)
+    return _print_all(results, found, printer, predictor.task)
 
 
 def _predictor(options):
-    from .inference.predictor import Predictor
+    from .tasks import Predictor
 
     with warnings_told(_tell):
         predictor = Predictor(
@@ -98,7 +113,7 @@ def _predictor(options):
 
 
 def _results(predictor, found, topk):
-    """Yield (file as given, its predictions or its PictureError), in the order of `found`."""
+    """Yield (file as given, its answer or its PictureError), in the order of `found`."""
     from .errors import PictureError
 
     names = deque()
@@ -108,17 +123,35 @@ def _results(predictor, found, topk):
             names.append(file)
             yield PictureError(f"{file}: {error}") if error else file
 
-    for _, result in predictor.stream(images(), topk):
+    for _, result in predictor.stream(images(), **({} if topk is None else {"topk": topk})):
         yield names.popleft(), result
 
 
-def _print_all(results, found, printer) -> int:
+def _places(found, options, task) -> dict[str, str]:
+    from .pictures.places import places
+
+    files = [file for file, error in found if not error]
+    return places(files, options.images, options.output, task.drawn, options.force)
+
+
+def _drawn(results, places: dict[str, str], task):
+    """Yield `results` again, each after its pictures were written."""
+    for file, result in results:
+        if not isinstance(result, Exception):
+            os.makedirs(os.path.dirname(places[file]) or ".", exist_ok=True)
+            for suffix, picture in zip(task.drawn, task.draw(file, result)):
+                with replaced(places[file] + suffix) as place:
+                    picture.save(place, "PNG")
+        yield file, result
+
+
+def _print_all(results, found, printer, task) -> int:
     """Print every result as it comes; the exit status."""
     good = bad = 0
     with bar(unit="picture", total=len(found) if isinstance(found, list) else None) as progress:
         for file, result in results:
             failed = isinstance(result, Exception)
-            printer.show(file, result)
+            printer.show(file, result, task)
             if failed:
                 _tell(str(result))
             good, bad = good + (not failed), bad + failed
@@ -129,19 +162,15 @@ def _print_all(results, found, printer) -> int:
 
 
 class _Table:
-    """A picture's name and, below it, its classes: rank, probability, WordNet id, label."""
+    """A picture's name and, below it, the task's lines."""
 
     def __enter__(self) -> None:
         self._started = False
 
-    def show(self, file: str, result) -> None:
+    def show(self, file: str, result, task) -> None:
         if isinstance(result, Exception):
             return
-        lines = ["", file] if self._started else [file]
-        ids = any(prediction.wnid for prediction in result)
-        for rank, (_, label, probability, wnid) in enumerate(result, start=1):
-            lines.append(f"{rank:4d}  {100 * probability:6.2f} %  " + (f"{wnid or '':9}  " if ids else "") + label)
-        show(*lines)
+        show(*([""] if self._started else []), file, *task.table(result))
         self._started = True
 
     def __exit__(self, *_) -> None:
@@ -154,8 +183,8 @@ class _Json:
     def __enter__(self) -> None:
         self._begun = self._ended = False
 
-    def show(self, file: str, result) -> None:
-        text = _entry(file, result)
+    def show(self, file: str, result, task) -> None:
+        text = _entry(file, result, task)
         with whole:
             separator = ",\n" if self._begun else "\n"
             if not self._begun:
@@ -175,20 +204,15 @@ class _Json:
 class _JsonLines(_Table):
     """An entry a line, at once, for who must survive a kill."""
 
-    def show(self, file: str, result) -> None:
-        show_ascii(f"{_entry(file, result)}\n", at_once=True)
+    def show(self, file: str, result, task) -> None:
+        show_ascii(f"{_entry(file, result, task)}\n", at_once=True)
 
 
-def _entry(file: str, result) -> str:
-    """A picture's object in JSON, with plain names."""
-    entry = {"file": file, "predictions": []}
+def _entry(file: str, result, task) -> str:
+    """A picture's object in JSON."""
     if isinstance(result, Exception):
-        entry["error"] = result.plain
-    else:
-        entry["predictions"] = [
-            {k: v for k, v in prediction._asdict().items() if v is not None} for prediction in result
-        ]
-    return json.dumps(entry)
+        return json.dumps({"file": file, **task.entry(None), "error": result.plain})
+    return json.dumps({"file": file, **task.entry(result)})
 
 
 def _tell(message: str) -> None:

@@ -12,44 +12,42 @@ from ._cli import command
 from ._say import tell
 
 EPILOG = """\
-DATA is a folder or tar file with a folder of pictures a class, also under train/ and val/ (or test/), or CIFAR's own files.
-Validation is on val/ inside DATA, else on --val, else on a seeded tenth of each class's pictures.
-
-Without --weights the network begins afresh, with ImageNet's recipe: 300 epochs and 10 of cool-down, which --epochs leaves
-out. With --weights it is fine-tuned, with a new head where the classes are other ones, and by default for 10
-epochs at batch 32, with a learning rate of 3.2e-3 × batch ÷ 1024 that falls by 0.8 a layer from the head down, no mixing
-or erasing, crops of a quarter of a picture or more, and gradients clipped to norm 1.
-
+{task}
 OUTPUT then holds last.safetensors and best.safetensors (weights for jvan predict), log.csv (a row a logged step),
 validation.csv, config.json, and state/, from which --resume goes on, to the bit. Ctrl-C and SIGTERM save first.
 
 Several processes: mpirun -np N jvan train DATA …
 
-recipes (top-1 in per cent):
 {recipes}
 """
 TYPES = {"str": str, "int": int, "float": float}
 
 
-def _parser() -> Parser:
-    from .classification.recipes import RECIPES
-    from .classification.task import ClassificationConfig
-
-    rows = "\n".join(
-        f"  {r.name}: {'-' if r.top1 is None else r.top1} ({r.source})\n      {r.command}" for r in RECIPES
-    )
+def _parser(task) -> Parser:
+    about, recipes = task.training_help
     parser = Parser(
         prog="jvan train",
         description="Train or fine-tune a VAN on a data set.",
-        epilog=EPILOG.format(recipes=rows),
+        epilog=EPILOG.format(task=about, recipes=recipes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # so that a recipe knows what was typed
         allow_abbrev=False,  # the official script's --amp is no --amp-dtype
     )
     parser.add_argument("data", metavar="DATA", type=_not_empty, help="the pictures to learn from")
-    for option in (each for each in fields(ClassificationConfig) if "help" in each.metadata):
+    for option in (each for each in fields(task.config) if "help" in each.metadata):
         parser.add_argument(*_names(option), dest=option.name, **_how(option))
     return parser
+
+
+def _task_in(argv):
+    """The task that --arch or --weights means, which has options of its own."""
+    first = Parser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--arch", "--weights"):
+        first.add_argument(name, nargs="?")
+    options, _ = first.parse_known_args(argv)
+    from .tasks import task_of
+
+    return task_of(options.arch, options.weights)
 
 
 def _not_empty(text: str) -> str:
@@ -128,12 +126,11 @@ def _bounds(meta) -> str:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train as the options say; 130 and 143 where Ctrl-C and SIGTERM ended it, its state saved."""
-    parser = _parser()
-    given = vars(parser.parse_args(argv))
-    from .classification.recipes import make_config
+    task = _task_in(argv)
+    given = vars(_parser(task).parse_args(argv))
     from .engine.signals import interrupts_held
 
-    config = make_config(given)
+    config = task.make_config(given)
     if config.plot:
         from .engine.curves import check_matplotlib
 

@@ -9,7 +9,6 @@ from argparse import RawDescriptionHelpFormatter
 from ._arguments import Parser, add_device, add_dtype, add_max_pixels, not_negative, positive
 from ._cli import command
 from ._say import bar, show, show_json, tell, warnings_told
-from ._text import cell
 from .files import check_writable, replaced
 from .variants import list_models
 
@@ -23,7 +22,6 @@ is enough. A picture that cannot be read is named and not counted; more than one
 where the job fails or is ended. In CSV a name that a spreadsheet would compute, since it begins with = + - @ or a tab,
 gets an apostrophe; in JSON it does not.
 """
-SHOWN = 40  # classes in the table
 
 
 def _parser() -> Parser:
@@ -58,85 +56,40 @@ def _parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Print what the network reaches; 1 for data that do not fit it."""
     options = _parser().parse_args(argv)
-    from .classification.measure import measure
-
     for path in filter(None, (options.csv, options.confusion)):
         check_writable(path)
     with warnings_told(_tell):
-        found = measure(
-            options.data, options.arch, options.weights, device=options.device, dtype=options.dtype, batch_size=options.batch_size,
-            workers=options.workers, max_pixels=options.max_pixels, confusion=bool(options.confusion), say=_say, progress=_progress,
-        )  # fmt: skip
+        found = _measured(options)
     if not found.first:
         return 0
     for name, reason in found.corrupt:
         _tell(f"{name}: {reason}; it is not counted")
     if options.csv:
-        rows = ((index, cell(name), *numbers) for index, name, *numbers in found.rows())
-        _write(options.csv, [("index", "class", "pictures", "top1", "top5"), *rows])
+        _write(options.csv, found.rows())
     if options.confusion:
-        _write(options.confusion, _matrix(found))
+        _write(options.confusion, found.matrix())
     if options.json:
-        show_json(_document(found))
+        show_json(found.document())
     else:
-        show(*_table(found))
+        show(*found.table())
     return 0
 
 
-def _say(predictor, split, how: str) -> None:
-    for line in (
-        *predictor.describe(),
-        f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}",
-        *split.notes,
-    ):
-        _tell(line)
+def _measured(options):
+    from .tasks import Predictor
+
+    predictor = Predictor(options.arch, options.weights, device=options.device, dtype=options.dtype)
+
+    def say(split, how: str) -> None:
+        about = f"data: {split.title}, {len(split)} pictures of {len(split.classes)} classes; {how}"
+        for line in (*predictor.describe(), about, *split.notes):
+            _tell(line)
+
+    return predictor.task.measure(predictor, options.data, options, say, _progress)
 
 
 def _progress(batches, total: int):
     return bar(batches, total=total, unit="batch")
-
-
-def _document(found) -> dict:
-    result = found.evaluation
-    names = ("index", "class", "pictures", "top1", "top5")
-    return {
-        "data": found.data, "weights": found.predictor.weights, "arch": found.predictor.metadata.config.arch,
-        "pictures": result.count, "top1": result.top1, "top5": result.top5, "loss": result.loss, "claim": found.claim,
-        "corrupt": [list(row) for row in found.corrupt],
-        "classes": [dict(zip(names, row)) for row in found.rows()],
-        "confusion": [list(row) for row in _pairs(found)],
-    }  # fmt: skip
-
-
-def _pairs(found):
-    """(label, answer, pictures) of all answers, right ones too."""
-    right = [(index, index, round(count * top1)) for index, _, count, top1, _ in found.rows() if top1]
-    return sorted([*right, *found.confused()]) if found.evaluation.confusion is not None else []
-
-
-def _matrix(found) -> list[tuple]:
-    """A row a class of the data, a column a class that was answered or is in the data."""
-    matrix, labels = found.evaluation.confusion, found.predictor.labels
-    rows = [index for index, *_ in found.rows()]
-    columns = sorted({*rows, *matrix.sum(0).nonzero()[0].tolist()})
-    head = ("class", *(cell(labels[column].name) for column in columns))
-    return [head, *((cell(labels[row].name), *(int(matrix[row, column]) for column in columns)) for row in rows)]
-
-
-def _table(found):
-    result, labels = found.evaluation, found.predictor.labels
-    claim = f"   (claimed: {found.claim:.2f} %)" if found.claim is not None else ""
-    yield from (f"top-1  {100 * result.top1:6.2f} %{claim}", f"top-5  {100 * result.top5:6.2f} %")
-    rows = list(found.rows())
-    yield from (f"pictures {result.count}", "", f"{'top-1':>8}  {'top-5':>8}  pictures  class")
-    for _, name, count, top1, top5 in rows[:SHOWN]:
-        yield f"{100 * top1:6.2f} %  {100 * top5:6.2f} %  {count:8d}  {name}"
-    if len(rows) > SHOWN:
-        yield f"… and {len(rows) - SHOWN} more classes: --csv FILE has them all"
-    if found.confused():
-        yield from ("", "most often confused")
-    for label, answer, count in found.confused()[:5]:
-        yield f"{count:8d}  {labels[label].name} taken for {labels[answer].name}"
 
 
 def _write(path: str, rows) -> None:

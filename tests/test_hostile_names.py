@@ -14,7 +14,7 @@ from jvan.checkpoints.metadata import Metadata
 from jvan.checkpoints.state import State
 from jvan.checkpoints.writers import save_state
 from jvan.cuda_home import _quoted
-from jvan.inference.predictor import Prediction
+from jvan.tasks import Prediction, task_named
 from jvan.variants import VANConfig
 from weights_convert.random_state import official_shapes, random_state
 
@@ -85,18 +85,20 @@ def test_convert(weights, tmp_path, capsys):
 class StandIn:
     """Of the network."""
 
+    task = task_named("classification")
+
     def __init__(self, *given, **options):
         pass
 
     def describe(self):
         return [f"weights: {EVIL}", f"note: {GOOD}"]
 
-    def stream(self, images, topk):
+    def stream(self, images):
         yield from ((image, [Prediction(0, EVIL, 0.5, EVIL), Prediction(1, GOOD, 0.5)]) for image in images)
 
 
 def test_predict(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jvan.inference.predictor.Predictor", StandIn)
+    monkeypatch.setattr("jvan.tasks.Predictor", StandIn)
     picture = tmp_path / f"{GOOD}{EVIL}.png"
     picture.touch()
     out, err = run(capsys, predict.main, picture)

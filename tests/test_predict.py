@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jvan import predict
-from jvan.inference import predictor as predictor_module
-from jvan.inference.predictor import Predictor
+from jvan import predict, tasks
+from jvan.tasks import Predictor
 
 from .inference.networks import MeanColour
 
@@ -37,7 +36,7 @@ def folder(tmp_path, monkeypatch):
         predictor.weights, predictor.device = "known", device
         return predictor
 
-    monkeypatch.setattr(predictor_module, "Predictor", known)
+    monkeypatch.setattr(tasks, "Predictor", known)
     return tmp_path
 
 
@@ -123,14 +122,14 @@ def test_paths_from_standard_input(folder, capsys, monkeypatch):
 
 
 def test_json_stays_valid_when_the_job_dies(folder, capsys, monkeypatch):
-    known = predictor_module.Predictor
+    known = tasks.Predictor
 
     def dying(*args, **options):
         predictor = known(*args, **options)
         predictor.model.scale = float("nan")
         return predictor
 
-    monkeypatch.setattr(predictor_module, "Predictor", dying)
+    monkeypatch.setattr(tasks, "Predictor", dying)
     status, out, err = run(capsys, "green.png", "--json")
     assert status == 1 and json.loads(out) == [] and "not finite" in err and "Traceback" not in err
 

@@ -56,8 +56,8 @@ def test_errors_are_fit_for_a_users_own_terminal(kind):
     error = kind("中\x1b[2J\n.png: no such file")
     assert str(error) == "中\\x1b[2J\\n.png: no such file" and error.plain == "中\x1b[2J\n.png: no such file"
     assert str(kind(f"a: {error}")) == f"a: {error}"  # once
-    code = "import jvan; jvan.inference.predictor.read_picture('\\x1b[2Jnone.png')"
-    done = run("-c", f"import jvan.inference.predictor; {code}")
+    code = "import jvan; jvan.pictures.read.read_picture('\\x1b[2Jnone.png')"
+    done = run("-c", f"import jvan.pictures.read; {code}")
     assert done.returncode == 1 and b"\x1b" not in done.stderr and b"\\x1b[2Jnone.png: no such file" in done.stderr
 
 
@@ -98,7 +98,7 @@ def others(tree):
             if on_stream and node.attr in ("write", "writelines", "buffer"):
                 yield node
             if isinstance(owner, ast.Name) and (owner.id, node.attr) in {
-                ("warnings", "warn"), ("argparse", "ArgumentParser"), ("traceback", "print_exc"), ("tqdm", "write"),
+                ("warnings", "warn"), ("warnings", "warn_explicit"), ("argparse", "ArgumentParser"), ("traceback", "print_exc"), ("tqdm", "write"),
             }:  # fmt: skip
                 yield node
         if isinstance(node, ast.ImportFrom) and node.module in ("warnings", "tqdm", "argparse", "sys"):  # noqa: SIM102

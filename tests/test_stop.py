@@ -17,7 +17,7 @@ from jvan._cli import command
 from jvan._say import show_json
 from jvan._stop import Stopped
 from jvan.errors import JvanError
-from jvan.inference.predictor import Prediction
+from jvan.tasks import Prediction, task_named
 
 ROOT = Path(__file__).parents[1]
 # `jvan predict` around a stand-in for the network; `met(number)` is called before each picture
@@ -25,18 +25,20 @@ STAND_IN = """
 import os, resource, signal, sys, time
 from jvan import predict
 from jvan.errors import JittorRebuilt, JvanError
-from jvan.inference import predictor
+from jvan import tasks
+from jvan.tasks import Prediction
 class StandIn:
+    task = tasks.task_named("classification")
     def __init__(self, *given, **options): met(-1)
     def describe(self): return ["ready"]
-    def stream(self, images, topk):
+    def stream(self, images):
         try:
             for number, image in enumerate(images):
                 met(number)
-                yield image, [predictor.Prediction(0, "l" * SIZE, 1.0)]
+                yield image, [Prediction(0, "l" * SIZE, 1.0)]
         finally:
             at_end()
-predictor.Predictor = StandIn
+tasks.Predictor = StandIn
 SIZE = 10
 def at_end(): pass
 def met(number): pass
@@ -90,6 +92,8 @@ def classify(monkeypatch, capsys, files):
 
     def run(fault, at, *more):
         class StandIn:
+            task = task_named("classification")
+
             def __init__(self, *given, **options):
                 if at == -1:
                     fault()
@@ -97,13 +101,13 @@ def classify(monkeypatch, capsys, files):
             def describe(self):
                 return ["ready"]
 
-            def stream(self, images, topk):
+            def stream(self, images):
                 for number, image in enumerate(images):
                     if number == at:
                         fault()
                     yield image, [Prediction(0, "label", 1.0)]
 
-        monkeypatch.setattr("jvan.inference.predictor.Predictor", StandIn)
+        monkeypatch.setattr("jvan.tasks.Predictor", StandIn)
         status = predict.main([*files, "--json", *more])
         return status, *capsys.readouterr()
 

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import pytest
 
 from jvan.classification.build import settle
-from jvan.classification.recipes import RECIPES, make_config
-from jvan.classification.task import ClassificationConfig
+from jvan.classification.recipes import RECIPES
+from jvan.classification.task import TASK, ClassificationConfig
 from jvan.engine.config import differences
 from jvan.train import _parser, main
 
@@ -47,7 +47,7 @@ OPTIONS = [
 
 
 def test_the_options_are_those_of_the_issue():
-    options = [action.option_strings[0] for action in _parser()._actions if action.option_strings]
+    options = [action.option_strings[0] for action in _parser(TASK)._actions if action.option_strings]
     assert sorted(options) == sorted(["-h", *OPTIONS])
 
 
@@ -60,7 +60,7 @@ def test_the_options_are_those_of_the_issue():
      ("--amp-dtype bfloat16", "--dtype bfloat16"), ("--recovery-interval 9", "--checkpoint-every 9")],
 )  # fmt: skip
 def test_timms_spellings(timm, ours):
-    parse = lambda text: make_config(vars(_parser().parse_args(["data", *text.split()])))  # noqa: E731
+    parse = lambda text: TASK.make_config(vars(_parser(TASK).parse_args(["data", *text.split()])))  # noqa: E731
     assert parse(timm) == parse(ours) != parse("")
 
 
@@ -96,7 +96,7 @@ def test_an_empty_value_is_a_usage_error_that_names_the_option(option, capsys):
 
 
 def test_the_imagenet_recipe_is_the_official_one():
-    config = make_config({"data": "d", "batch_size": 1024})
+    config = TASK.make_config({"data": "d", "batch_size": 1024})
     assert (config.peak_lr, config.epochs, config.cooldown_epochs, config.warmup_epochs) == (1e-3, 310, 10, 5)
     assert (config.weight_decay, config.mixup, config.cutmix, config.smoothing, config.reprob) == (
         0.05,
@@ -111,19 +111,19 @@ def test_the_imagenet_recipe_is_the_official_one():
         None,
         (0.08, 1.0),
     )
-    assert make_config({"data": "d", "batch_size": 512}).peak_lr == 5e-4
-    assert make_config({"data": "d", "batch_size": 512, "lr": 1e-4}).peak_lr == 1e-4
-    short = make_config({"data": "d", "epochs": 10})
+    assert TASK.make_config({"data": "d", "batch_size": 512}).peak_lr == 5e-4
+    assert TASK.make_config({"data": "d", "batch_size": 512, "lr": 1e-4}).peak_lr == 1e-4
+    short = TASK.make_config({"data": "d", "epochs": 10})
     assert (short.epochs, short.cooldown_epochs, short.warmup_epochs) == (10, 0, 1)
 
 
 def test_weights_mean_fine_tuning():
     """The figures of docs/training.md."""
-    config = make_config({"data": "d", "weights": "w"})
+    config = TASK.make_config({"data": "d", "weights": "w"})
     assert (config.epochs, config.cooldown_epochs, config.usual_batch, config.warmup_epochs) == (10, 0, 32, 1)
     assert (config.base_lr, config.layer_decay, config.clip_grad) == (3.2e-3, 0.8, 1.0)
     assert (config.mixup, config.cutmix, config.reprob, config.crop_scale) == (0.0, 0.0, 0.0, (0.25, 1.0))
-    assert make_config({"data": "d", "weights": "w", "epochs": 7}).epochs == 7
+    assert TASK.make_config({"data": "d", "weights": "w", "epochs": 7}).epochs == 7
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_weights_mean_fine_tuning():
 )  # fmt: skip
 def test_the_drop_path_of_each_network(arch, rate):
     """Official train.sh for B0 to B4; the fork's fine-tuning after ImageNet-22K for B5 and B6."""
-    config = make_config({"data": "d", "arch": arch, "img_size": 224})
+    config = TASK.make_config({"data": "d", "arch": arch, "img_size": 224})
     assert settle(config, None, pictures=1000, processes=1).drop_path == rate
     assert settle(replace(config, drop_path=0.05), None, pictures=1000, processes=1).drop_path == 0.05
 
@@ -145,7 +145,7 @@ MAY_DIFFER = {
 @pytest.mark.parametrize("field", fields(ClassificationConfig), ids=lambda field: field.name)
 def test_a_continued_run_is_held_to_every_option_that_decides_what_it_computes(field):
     """The data are compared by their digest, the weights by theirs."""
-    one = make_config({"data": "d", "output": "o"})
+    one = TASK.make_config({"data": "d", "output": "o"})
     other = replace(one, **{field.name: "another"})
     assert bool(differences(one, other)) is (field.name not in MAY_DIFFER)
 
@@ -154,13 +154,13 @@ def test_a_continued_run_is_held_to_every_option_that_decides_what_it_computes(f
 def test_every_recipes_command_is_one(recipe):
     program, name, *arguments = shlex.split(recipe.command)
     assert (program, name) == ("jvan", "train") and recipe.source
-    config = make_config(vars(_parser().parse_args(arguments)))
+    config = TASK.make_config(vars(_parser(TASK).parse_args(arguments)))
     for field, value in recipe.sets.items():
         assert getattr(config, field) == value, field
 
 
 def test_the_configuration_comes_back():
-    config = make_config({"data": "d", "lr": 0.1, "aa": None})
+    config = TASK.make_config({"data": "d", "lr": 0.1, "aa": None})
     assert ClassificationConfig.from_json(config.to_json()) == config
-    other = make_config({"data": "e", "lr": 0.2, "aa": None, "workers": 7, "max_steps": 3})
+    other = TASK.make_config({"data": "e", "lr": 0.2, "aa": None, "workers": 7, "max_steps": 3})
     assert differences(config, other) == ["lr: 0.1, not 0.2"]

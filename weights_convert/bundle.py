@@ -9,7 +9,7 @@ import numpy as np
 
 from jvan.checkpoints.state import State, load_state
 from jvan.checkpoints.writers import save_state
-from jvan.inference.predictor import BUNDLED
+from jvan.tasks import BUNDLED
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -175,7 +175,7 @@ def _take_away(folder: str, rights: int, why: str) -> Finding:
     if os.stat(folder).st_mode & rights:
         what = f"{why}, and this file system lets nobody take that right away; Jittor runs what it finds there"
         fix = f"set HOME to another disk, or {TRUST}=1 if you trust everybody here"
-        warn(f"{what}; to mend it: {fix}", stacklevel=2)
+        warn(f"{what}; to mend it: {fix}")
         return Finding(NAME, SLOW, what, fix)
     letters = "rwx" if rights == 0o007 else "w"
     line = f"{why}, and Jittor runs what it finds there; jvan has just run chmod o-{letters} {folder}"

@@ -62,6 +62,7 @@ MOVED = {  # since 0.1.0
     "jvan.inference.packing": "jvan.inference.fused.packing",
     "jvan.inference.pictures": "jvan.pictures.read",
     "jvan.inference.plan": "jvan.inference.fused.plan",
+    "jvan.inference.predictor": "jvan.tasks",
     "jvan.inference.preprocess": "jvan.pictures.preprocess",
     "jvan.inference.signature": "jvan.pictures.signature",
     "jvan.inference.structure": "jvan.inference.fused.fusable",
@@ -79,7 +80,7 @@ class MovedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module):
         old = module.__name__
-        warn(f"{old} is {MOVED[old]} now; the old name goes with the next release", 2, DeprecationWarning)
+        warn(f"{old} is {MOVED[old]} now; the old name goes with the next release", DeprecationWarning)
         sys.modules[old] = importlib.import_module(MOVED[old])
 
 

@@ -31,12 +31,9 @@ def prepare() -> list[Finding]:
     _findings = [check() for check in (check_torch, check_python_config, check_cuda, check_onednn)]
     for finding in _findings:
         if finding.aloud:
-            warn(f"{finding.name}: {finding.what}; to mend it: {finding.fix}", stacklevel=3)
+            warn(f"{finding.name}: {finding.what}; to mend it: {finding.fix}")
     if late:
-        warn(
-            f"{late[0]} was imported before jvan, too late for what jvan prepares: put `import jvan` first",
-            stacklevel=3,
-        )
+        warn(f"{late[0]} was imported before jvan, too late for what jvan prepares: put `import jvan` first")
     else:
         import_hook.install()
     return _findings

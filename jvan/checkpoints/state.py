@@ -93,10 +93,10 @@ def load_state(
     return State(tensors, metadata, dropped, row.name, tuple(notes), guessed)
 
 
-def warn_of_notes(state: State, path, stacklevel: int = 1) -> None:
-    """A warning for each note of a state that was read from `path`; `stacklevel` 1 is the caller."""
+def warn_of_notes(state: State, path) -> None:
+    """A warning for each note of a state that was read from `path`."""
     for note in state.notes:
-        warn(f"{path}: {note}", stacklevel=stacklevel + 1)
+        warn(f"{path}: {note}")
 
 
 @contextmanager

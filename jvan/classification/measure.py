@@ -1,9 +1,8 @@
-"""A network's measure on a labelled data set: the classes of both matched by name, the counts, the publisher's claim."""
+"""A classifier measured on labelled pictures: the classes of network and data are matched by name, then counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,68 +16,21 @@ from ..data.transforms import Evaluate
 from ..engine.parallel import Processes
 from ..errors import DataError
 from ..inference.labels import Label
-from ..inference.predictor import Predictor
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
+from .report import Measure
 
 LARGEST_CONFUSION = 5000  # classes; the matrix then takes 100 MB
 
 
-@dataclass(frozen=True)
-class Measure:
-    """The counts, whose classes are the network's `labels`; what was measured; unreadable pictures; the claim in per cent."""
+def measure(predictor, data, options, say, progress) -> Measure:
+    """Run the predictor's network over the validation part of `data`, or all of it where it has no parts.
 
-    evaluation: Evaluation
-    predictor: Predictor
-    data: str
-    corrupt: tuple[tuple[str, str], ...]
-    claim: float | None
-    first: bool  # of several processes, the one that speaks
-
-    def rows(self):
-        """(index, label, pictures, top-1, top-5) of every class that has pictures."""
-        found = self.evaluation
-        for index in np.flatnonzero(found.pictures):
-            count = found.pictures[index]
-            label = self.predictor.labels[index]
-            yield (
-                int(index),
-                label.name,
-                int(count),
-                float(found.right[index] / count),
-                float(found.in_top5[index] / count),
-            )
-
-    def confused(self) -> list[tuple[int, int, int]]:
-        """(label, answer, pictures) of every wrong answer, the commonest first; none where the matrix is not kept."""
-        matrix = self.evaluation.confusion
-        if matrix is None:
-            return []
-        wrong = [(int(a), int(b), int(matrix[a, b])) for a, b in np.argwhere(matrix) if a != b]
-        return sorted(wrong, key=lambda row: (-row[2], row[0], row[1]))
-
-
-def measure(
-    data,
-    arch=None,
-    weights=None,
-    *,
-    device="auto",
-    dtype="float32",
-    batch_size=32,
-    workers=2,
-    max_pixels=None,
-    confusion=False,
-    say,
-    progress=iter,
-) -> Measure:
-    """Run a network (as `Predictor` finds it) over the validation part of `data`, or all of it where it has no parts.
-
-    Raises DataError where the data have a class that the network does not know, and where `confusion` asks for a
-    matrix of too many classes; without it, such a matrix is left out.
+    options: batch_size, workers, max_pixels, and confusion, which insists on the matrix; without it, one of too many
+    classes is left out. Raises DataError where the data have a class that the network does not know, and where the
+    matrix that is asked for would be too large.
     """
-    predictor = Predictor(arch, weights, device=device, dtype=dtype)
     known = len(predictor.labels) <= LARGEST_CONFUSION
-    if confusion and not known:
+    if options.confusion and not known:
         raise DataError(
             f"the network has {len(predictor.labels)} classes, and a confusion matrix is for {LARGEST_CONFUSION} at the most; leave it out"
         )
@@ -86,23 +38,24 @@ def measure(
     labels, how = match(split.classes, predictor.labels, predictor.metadata.labels is not None)
     processes = Processes()
     if processes.first:
-        say(predictor, split, how)
+        say(split, how)
     with Loader(
-        split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=batch_size, workers=workers,
-        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=max_pixels,
+        split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=options.batch_size, workers=options.workers,
+        rank=processes.rank, ranks=processes.count, shuffle=False, drop_last=False, max_pixels=options.max_pixels,
     ) as loader:  # fmt: skip
-        predictor.room.check(loader.work.rows, more=loader.memory)
+        predictor.answerer.room.check(loader.work.rows, more=loader.memory)
         total = len(loader)
+        truth = labels[split.labels]
         found = evaluate(
             predictor.model,
             loader,
-            labels[split.labels],
+            truth,
             processes,
-            progress=lambda it: progress(it, total),
+            progress=lambda batches: progress(batches, total),
             confusion=known,
         )
         corrupt = tuple(loader.corrupt)
-    entry = entry_for(weights or predictor.weights) or entry_with(predictor.metadata.source_sha256)
+    entry = entry_for(predictor.weights) or entry_with(predictor.metadata.source_sha256)
     return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.first)
 
 

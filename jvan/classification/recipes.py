@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from .task import ClassificationConfig
-
 # What --weights sets for fine-tuning: a new head must learn fast on few pictures while the layers below change little.
 FINE_TUNE = {
     "epochs": 10, "cooldown_epochs": 0, "usual_batch": 32, "base_lr": 3.2e-3, "layer_decay": 0.8,
@@ -94,13 +92,13 @@ RECIPES = (
 )  # fmt: skip
 
 
-def make_config(given: dict) -> ClassificationConfig:
-    """The configuration of `jvan train` with the options `given` by name; the rest is as the task wants it.
+def make_config(kind: type, given: dict):
+    """The configuration of `jvan train`, a ClassificationConfig (`kind`), with the options `given` by name; the rest is as the task wants it.
 
     With weights it is fine-tuning. A given learning rate is that of all layers, a given number of epochs has no
     cool-down, and warm-up takes at most a tenth of them unless it is given.
     """
-    config = ClassificationConfig(**{**(FINE_TUNE if given.get("weights") else {}), **given})
+    config = kind(**{**(FINE_TUNE if given.get("weights") else {}), **given})
     if "epochs" in given:
         config = replace(config, cooldown_epochs=0)
     if "lr" in given:
@@ -110,3 +108,20 @@ def make_config(given: dict) -> ClassificationConfig:
     if "warmup_epochs" not in given:
         config = replace(config, warmup_epochs=min(config.warmup_epochs, config.epochs / 10))
     return config
+
+
+HELP = """\
+DATA is a folder or tar file with a folder of pictures a class, also under train/ and val/ (or test/), or CIFAR's own files.
+Validation is on val/ inside DATA, else on --val, else on a seeded tenth of each class's pictures.
+
+Without --weights the network begins afresh, with ImageNet's recipe: 300 epochs and 10 of cool-down, which --epochs leaves
+out. With --weights it is fine-tuned, with a new head where the classes are other ones, and by default for 10
+epochs at batch 32, with a learning rate of 3.2e-3 × batch ÷ 1024 that falls by 0.8 a layer from the head down, no mixing
+or erasing, crops of a quarter of a picture or more, and gradients clipped to norm 1.
+"""
+
+
+def recipes_help() -> str:
+    """The recipes as `jvan train --help` lists them."""
+    rows = (f"  {r.name}: {'-' if r.top1 is None else r.top1} ({r.source})\n      {r.command}" for r in RECIPES)
+    return "\n".join(("recipes (top-1 in per cent):", *rows))

@@ -6,15 +6,78 @@ from dataclasses import dataclass
 
 from ..engine.config import TrainConfig, option
 from ..engine.task import Data, Task
+from ..errors import CheckpointError, JvanError, NoHead
 from .sizes import SMALL
 
 
 class Classification(Task):
     """One label a picture; top-1 decides which network is the best."""
 
+    name = "classification"
     figures = ("top1", "top5", "loss")
     best = "top1"
     replacement = "another of its class takes its place"
+
+    @property
+    def config(self):
+        return ClassificationConfig
+
+    @property
+    def training_help(self) -> tuple[str, str]:
+        from .recipes import HELP, recipes_help
+
+        return HELP, recipes_help()
+
+    def create_model(self, arch, weights, **arguments):
+        from ..models.factory import create_model
+
+        return create_model(arch, weights, **arguments)
+
+    def load_weights(self, model, path, strict=True):
+        from ..models.factory import load_weights
+
+        return load_weights(model, path, strict)
+
+    def load_for_prediction(self, name, arch, weights):
+        try:
+            return self.create_model(arch, weights)
+        except NoHead:
+            raise NoHead(
+                f"{name}: the weights have no classification head, so they cannot name pictures; give a classifier's"
+            ) from None
+        except JvanError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{name}: {error}") from None
+
+    def answerer(self, name, model, dtype, labels, source):
+        from .predictor import LikeliestClasses
+
+        return LikeliestClasses(name, model, dtype, labels, source)
+
+    def describe_network(self, metadata):
+        from ..pictures.preprocess import describe
+
+        config = metadata.config
+        return f"{config.arch}, {config.num_classes} classes", describe(metadata.preprocessing)
+
+    def entry(self, answer):
+        return {"predictions": [prediction.entry for prediction in answer or ()]}
+
+    def table(self, answer):
+        from .predictor import table
+
+        return table(answer)
+
+    def measure(self, predictor, data, options, say, progress):
+        from .measure import measure
+
+        return measure(predictor, data, options, say, progress)
+
+    def make_config(self, given):
+        from .recipes import make_config
+
+        return make_config(ClassificationConfig, given)
 
     def open_data(self, config) -> Data:
         from ..data.source import open_train_and_val
@@ -107,4 +170,7 @@ class ClassificationConfig(TrainConfig):
 
     @property
     def task(self) -> Classification:
-        return Classification()
+        return TASK
+
+
+TASK = Classification()

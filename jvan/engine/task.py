@@ -14,13 +14,101 @@ class Data(NamedTuple):
     division: str
 
 
-class Task(ABC):
-    """Classification, segmentation, detection: one subclass each. A task imports no Jittor before a method needs it."""
+class Measured(ABC):
+    """What `jvan validate` prints and writes."""
 
+    first: bool  # of several processes, the one that speaks
+    corrupt: tuple[tuple[str, str], ...]  # (name, reason) of pictures that could not be read
+
+    @abstractmethod
+    def document(self) -> dict:
+        """The object of --json; plain JSON types."""
+
+    @abstractmethod
+    def table(self):
+        """Yield the lines for a terminal."""
+
+    @abstractmethod
+    def rows(self):
+        """Yield the rows of --csv, the head first."""
+
+    @abstractmethod
+    def matrix(self):
+        """Yield the rows of --confusion, the head first."""
+
+
+class Task(ABC):
+    """Classification, segmentation, detection: one subclass each. A task imports no Jittor before a method needs it.
+
+    `TASK` in its folder's task.py is the one instance.
+    """
+
+    name: str  # the folder's, and the word for it in a weights file
+    config: type  # the options of a run, an engine.config.TrainConfig
+    training_help: tuple[str, str]  # what `jvan train --help` says of its data and defaults, and of its recipes
+    drawn: tuple[str, ...] = ()  # suffixes of the pictures that `draw` makes of an answer
     figures: tuple[str, ...]  # what an evaluation measures: the columns of validation.csv
     best: str  # the one of them by which a network is the better, the higher it is
     losses: tuple[str, ...] = ()  # the named parts of the loss: further columns of log.csv
     replacement: str = "another picture takes its place"  # of an unreadable picture, in training
+
+    # ---- the network
+
+    @abstractmethod
+    def create_model(self, arch, weights, **arguments):
+        """The network of an architecture or of weights; `tasks.create_model` has the arguments."""
+
+    @abstractmethod
+    def load_weights(self, model, path, strict: bool = True) -> tuple[list[str], list[str]]:
+        """Fill `model`; (missing names, unexpected ones), as `tasks.load_weights` says."""
+
+    def optimize(self, model, dtype: str = "float32"):
+        """A copy for inference alone, as `tasks.optimize_for_inference` says."""
+        from ..inference.optimize import optimize_for_inference
+
+        return optimize_for_inference(model, dtype)
+
+    # ---- `jvan predict`
+
+    @abstractmethod
+    def load_for_prediction(self, name: str, arch, weights):
+        """The network of weights that `name` stands for in messages; CheckpointError where they cannot answer this task."""
+
+    @abstractmethod
+    def answerer(self, name: str, model, dtype: str, labels, source):
+        """An inference.stream.Answerer around `model`; labels: those given by `source`, or None for the weights' own."""
+
+    @abstractmethod
+    def describe_network(self, metadata) -> tuple[str, str]:
+        """(the network in a few words, how its pictures are prepared)."""
+
+    @abstractmethod
+    def entry(self, answer) -> dict:
+        """An answer's part of a picture's object in JSON; of None, for a picture that could not be read, its empty form."""
+
+    @abstractmethod
+    def table(self, answer):
+        """Yield an answer's lines for a terminal."""
+
+    def draw(self, file: str, answer):
+        """Yield a PIL image for each of `drawn`: what `answer` says of the picture in `file`."""
+        return iter(())
+
+    # ---- `jvan validate`
+
+    @abstractmethod
+    def measure(self, predictor, data, options, say, progress):
+        """What `predictor` reaches on labelled pictures: a Measured; DataError for data that do not fit it.
+
+        options: batch_size, workers, max_pixels, confusion. `say(split, how)` comes before the first batch; `progress(batches,
+        total)` wraps them.
+        """
+
+    # ---- `jvan train`
+
+    @abstractmethod
+    def make_config(self, given: dict):
+        """A run's configuration from the options that were given by name."""
 
     @abstractmethod
     def open_data(self, config) -> Data:

@@ -57,7 +57,7 @@ def optimize_for_inference(model: VAN, dtype: str = "float32"):
             if not fast.native:
                 _jit.warn_once(f"bfloat16 saves no time on this machine: {fast.arithmetic}")
             return fast
-    warn(f"the network stays as it is, since {reason}: slower, with the same outputs", stacklevel=2)
+    warn(f"the network stays as it is, since {reason}: slower, with the same outputs")
     plain = copy.deepcopy(model)
     plain.eval()
     return plain

@@ -41,7 +41,7 @@ def create_model(
 
     check_given(weights)
     state = load_state(weights, arch=arch, norm_eps=changes.get("norm_eps"))
-    warn_of_notes(state, weights, stacklevel=2)
+    warn_of_notes(state, weights)
     stored = state.metadata.config
     config = _reconcile(stored, num_classes, in_chans, drop_head, features_only, changes, state.guessed)
     keep_head = config.num_classes == stored.num_classes and not drop_head
@@ -89,7 +89,7 @@ def load_weights(model: VAN, path, strict: bool = True) -> tuple[list[str], list
     check_not_forked()
     check_given(path)
     state = load_state(path)
-    warn_of_notes(state, path, stacklevel=2)
+    warn_of_notes(state, path)
     config = model.metadata.config if model.metadata else None
     if config is not None:
         _check_same_graph(config, state.metadata.config, state.guessed)

@@ -181,7 +181,7 @@ def _macros(path: str, *options: str) -> dict[str, str]:
 @functools.cache
 def warn_once(message: str) -> None:
     """Say why a fast path is not taken: the first time, not at every step."""
-    warn(message, stacklevel=3)
+    warn(message)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from jvan.classification.recipes import make_config
+from jvan.classification.task import TASK
 from jvan.engine.loop import train
 from jvan.engine.resume import read_state_file, state_files
 from jvan.errors import TrainingError
@@ -30,7 +30,7 @@ def run(emulator, tmp_path, monkeypatch):
 
     def train_into(name, **changes):
         said = []
-        train(make_config({**GIVEN, "data": str(data), "output": str(tmp_path / name), **changes}), said.append)
+        train(TASK.make_config({**GIVEN, "data": str(data), "output": str(tmp_path / name), **changes}), said.append)
         return said, read_state_file(state_files(tmp_path / name / "state")[0])
 
     with cuda.use_backend(Emulated(emulator)):

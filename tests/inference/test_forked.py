@@ -11,11 +11,11 @@ import jittor as jt
 import pytest
 from PIL import Image
 
-from jvan.inference.predictor import Predictor
 from jvan.models import VAN, load_weights
 from jvan.ops import forked
 from jvan.pictures.preprocess import preprocess
 from jvan.pictures.read import read_picture
+from jvan.tasks import Predictor
 from tests.inference.networks import MeanColour
 
 SECONDS = 60

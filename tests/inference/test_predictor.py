@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import jvan
+from jvan.classification.predictor import Prediction, softmax
 from jvan.errors import CheckpointError, JvanError, PictureError
-from jvan.inference.predictor import BUNDLED, Prediction, Predictor, softmax
 from jvan.preprocessing import Preprocessing
+from jvan.tasks import BUNDLED, Predictor
 from jvan.variants import variant_config
 
 from .networks import MeanColour
@@ -180,8 +181,9 @@ def test_the_bundled_network_knows_a_cat():
 
 
 def test_probabilities_are_those_of_the_recorded_logits():
-    predictor = jvan.Predictor(weights=ROOT / "tests/golden/van_b0_untrained.safetensors", device="cpu")
-    predictor.metadata = replace(predictor.metadata, preprocessing=Preprocessing(crop_pct=1.0))
+    model = jvan.create_model(weights=ROOT / "tests/golden/van_b0_untrained.safetensors")
+    model.metadata = replace(model.metadata, preprocessing=Preprocessing(crop_pct=1.0))
+    predictor = jvan.Predictor(model=model)
     logits = np.load(ROOT / "tests/golden/van_b0_untrained.npz")["224x224/logits"].astype(np.float64)
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     (result,) = predictor(ROOT / "tests/golden/chelsea_224x224.png", topk=1000)
@@ -198,7 +200,7 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
         Predictor(weights=tmp_path / "none.safetensors")
     with pytest.raises(JvanError, match="van_b6"):
         Predictor("van_b6")
-    monkeypatch.setattr("jvan.inference.predictor.BUNDLED", tmp_path / BUNDLED.name)
+    monkeypatch.setattr("jvan.tasks.BUNDLED", tmp_path / BUNDLED.name)
     with pytest.raises(CheckpointError, match="reinstall"):
         Predictor()
 

@@ -14,8 +14,8 @@ from jvan.checkpoints.state import load_state
 from jvan.checkpoints.writers import save_state
 from jvan.errors import CheckpointError, MemoryLimitError
 from jvan.inference import room
-from jvan.inference.predictor import BUNDLED, Predictor
 from jvan.memory_limit import Limit
+from jvan.tasks import BUNDLED, Predictor
 
 ROOT = Path(__file__).parents[2]
 CAT = str(ROOT / "examples" / "cat.jpg")
@@ -77,7 +77,7 @@ def test_less_is_refused_in_one_line_and_nobody_dies(weights):
 
 def test_a_batch_too_large_is_refused_where_one_picture_is_not(weights, monkeypatch):
     predictor = Predictor(weights=weights(256), batch_size=3)
-    one, three = predictor.room.needed(1), predictor.room.needed(3)
+    one, three = predictor.answerer.room.needed(1), predictor.answerer.room.needed(3)
     assert one < three
     monkeypatch.setattr("jvan.memory_limit.available_memory", lambda: Limit(one, "the test"))
     assert len(predictor([CAT])) == 1
@@ -86,7 +86,7 @@ def test_a_batch_too_large_is_refused_where_one_picture_is_not(weights, monkeypa
 
 
 def test_large_pictures_do_not_wait_in_numbers(weights):
-    assert Predictor(weights=weights(32)).room.ahead > 1000
+    assert Predictor(weights=weights(32)).answerer.room.ahead > 1000
     assert room.Room("", None, (3, 4096, 4096)).ahead == 1
 
 

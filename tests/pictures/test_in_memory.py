@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jvan.errors import CheckpointError, PictureError
-from jvan.inference.predictor import Predictor
 from jvan.models import VANFeatures, create_model, load_weights
+from jvan.tasks import Predictor
 from tests.inference.networks import MeanColour
 
 

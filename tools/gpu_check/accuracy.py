@@ -12,9 +12,9 @@ import numpy as np
 from jvan._say import show
 from jvan.data.source import open_split
 from jvan.inference.optimize import optimize_for_inference
-from jvan.inference.predictor import BUNDLED
 from jvan.models.factory import create_model
 from jvan.pictures.preprocess import preprocess
+from jvan.tasks import BUNDLED
 
 from .parity import INFERENCE, folded, on, on_cpu
 from .training import SMALLEST, draw_pictures
@@ -80,7 +80,8 @@ def learning(task):
 
 
 def _learnt(data, output, dtype, dry_run):
-    from jvan.classification.recipes import SMALL_VAN, make_config
+    from jvan.classification.recipes import SMALL_VAN
+    from jvan.classification.task import TASK
     from jvan.engine.loop import train
 
     given = {
@@ -88,7 +89,7 @@ def _learnt(data, output, dtype, dry_run):
         "epochs": 1 if dry_run else 2, "lr": 3e-3, "drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0, "aa": None, "reprob": 0.0,
         "clip_grad": 1.0, "workers": 0 if dry_run else 8, "dtype": dtype, "device": "cpu" if dry_run else "cuda",
     }  # fmt: skip
-    train(make_config(given), show)
+    train(TASK.make_config(given), show)
     with open(output / "validation.csv", newline="", encoding="utf-8") as file:
         top1 = float(list(csv.DictReader(file))[-1]["top1"])
     show(f"{dtype}: top-1 {top1}")

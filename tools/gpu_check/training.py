@@ -67,11 +67,11 @@ def resumed(whole, half, parts) -> dict:
 def _train(output, given):
     """(losses, steps skipped, the last weights) of a run."""
     from jvan.checkpoints.state import load_state
-    from jvan.classification.recipes import make_config
+    from jvan.classification.task import TASK
     from jvan.engine.loop import train
 
     said = []
-    train(make_config({**given, "output": str(output)}), said.append)
+    train(TASK.make_config({**given, "output": str(output)}), said.append)
     with open(output / "log.csv", newline="", encoding="utf-8") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     skipped = sum("overflow float16" in line for line in said)

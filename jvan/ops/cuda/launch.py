@@ -86,7 +86,7 @@ def fault(family: str, types: tuple[str, str]) -> str | None:
             return None
         wrong = f"{what} errs {worst:.3g} times as much as rounding does"
     reason = f"the CUDA kernels {family} ({', '.join(types)}) are off: {wrong}"
-    warn(f"{reason}; plain Jittor operators run instead, slower", stacklevel=3)
+    warn(f"{reason}; plain Jittor operators run instead, slower")
     return reason
 
 
