@@ -25,7 +25,7 @@ class Metadata:
     source: str | None = None  # the converted file's name
     source_sha256: str | None = None
     note: str | None = None  # shown to whoever uses the weights, e.g. that they are untrained
-    task = "classification"  # STAND-IN
+    task: str = "classification"
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back to an equal object."""

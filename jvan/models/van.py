@@ -65,7 +65,7 @@ class VAN(nn.Module):
 
     def stages(self, x):
         """Yield the four stages' maps (N, h, w, C); the LayerNorm's output is what the next stage reads."""
-        self._check_input(x)
+        check_input(x, self.in_chans)
         self._hold_frozen()
         x = x.permute(0, 2, 3, 1)
         for patch_embed, blocks, norm in map(self._stage, range(1, 5)):
@@ -155,14 +155,16 @@ class VAN(nn.Module):
     def _stage(self, i: int):
         return getattr(self, f"patch_embed{i}"), getattr(self, f"block{i}"), getattr(self, f"norm{i}")
 
-    def _check_input(self, x):
-        check_not_forked()
-        if not isinstance(x, jt.Var):
-            raise TypeError(f"the input is a {type(x).__name__}; pass a jt.Var, e.g. jt.array(x)")
-        if x.ndim != 4 or x.shape[1] != self.in_chans or 0 in x.shape:
-            raise ValueError(f"the input is {tuple(x.shape)}; the network takes (N, {self.in_chans}, H, W)")
-        if not str(x.dtype).startswith(("float", "bfloat")):
-            raise ValueError(f"the input is {x.dtype}; scale the pixels to [0, 1], normalise, and pass float32")
+
+def check_input(x, in_chans: int) -> None:
+    """TypeError or ValueError for what is no batch of pictures, (N, in_chans, H, W) of floating-point numbers."""
+    check_not_forked()
+    if not isinstance(x, jt.Var):
+        raise TypeError(f"the input is a {type(x).__name__}; pass a jt.Var, e.g. jt.array(x)")
+    if x.ndim != 4 or x.shape[1] != in_chans or 0 in x.shape:
+        raise ValueError(f"the input is {tuple(x.shape)}; the network takes (N, {in_chans}, H, W)")
+    if not str(x.dtype).startswith(("float", "bfloat")):
+        raise ValueError(f"the input is {x.dtype}; scale the pixels to [0, 1], normalise, and pass float32")
 
 
 class VANFeatures(VAN):

@@ -3,7 +3,7 @@
 import jittor as jt
 import numpy as np
 
-from jvan.inference.optimize import InferenceVAN
+from jvan.inference.fused.cpu import InferenceVAN
 from jvan.models import build
 from jvan.models.loading import assign
 from jvan.variants import VANConfig

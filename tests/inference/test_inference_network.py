@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.inference.optimize import InferenceVAN
+from jvan.inference.fused.cpu import InferenceVAN
 from jvan.variants import VANConfig
 from tests.inference.fusing import fused, pictures, plain_network
 from weights_convert.random_state import SMALL

@@ -7,7 +7,7 @@ import pytest
 
 from jvan import variants
 from jvan.inference.fused import plan
-from jvan.inference.optimize import InferenceVAN
+from jvan.inference.fused.cpu import InferenceVAN
 from jvan.models.van import VANFeatures
 from jvan.ops import _jit, gates
 from jvan.variants import VANConfig, variant_config

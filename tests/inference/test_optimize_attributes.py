@@ -6,7 +6,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.inference.optimize import InferenceVAN, optimize_for_inference
+from jvan.inference.fused.cpu import InferenceVAN, optimize_for_inference
 from jvan.models.layers import Conv, Linear
 from jvan.variants import VANConfig
 from tests.inference.fusing import BAR, pictures, plain_network

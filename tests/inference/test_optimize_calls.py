@@ -4,8 +4,8 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.inference import optimize
-from jvan.inference.optimize import InferenceVAN, optimize_for_inference
+from jvan.inference.fused import cpu
+from jvan.inference.fused.cpu import InferenceVAN, optimize_for_inference
 from jvan.ops import _jit
 from jvan.variants import VANConfig
 from tests.inference.fusing import BAR, fused, pictures, plain_network
@@ -78,6 +78,6 @@ def test_without_kernels_it_stays_plain_and_says_so(monkeypatch):
 
 def test_few_plans_are_kept():
     fast = fused(plain_network(VANConfig(**SMALL)))
-    for side in range(32, 32 + optimize.PLANS + 5):
+    for side in range(32, 32 + cpu.PLANS + 5):
         fast(pictures(1, 3, side, 32)).sync()
-    assert len(fast._plans) == optimize.PLANS
+    assert len(fast._plans) == cpu.PLANS

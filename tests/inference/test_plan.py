@@ -6,8 +6,8 @@ import jittor as jt
 import numpy as np
 import pytest
 
+from jvan.inference.fused.cpu import InferenceVAN
 from jvan.inference.fused.plan import BLOCK, HEAD, STAGE, Sizes, StageSizes, blocks, make_plan
-from jvan.inference.optimize import InferenceVAN
 from jvan.models import build
 from jvan.ops import _jit
 from jvan.variants import variant_config

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jittor as jt
 import numpy as np
 
-from ...models.van import VAN
+from ...models.van import VAN, check_input
 from ...ops._jit import Arithmetic
 from ...ops.cuda import folded
 from ...ops.cuda.functions import layer_norm, patch_weight
@@ -35,7 +35,7 @@ class GPUInferenceVAN(InferenceNetwork):
         self._stages = [self._stage(i, stage, tensors) for i, stage in enumerate(self._sizes.stages, start=1)]
 
     def _run(self, x, wanted=(), logits=False):
-        VAN._check_input(self, x)
+        check_input(x, self.in_chans)
         maps = [None] * 4
         with jt.no_grad():
             x = rounded(x.permute(0, 2, 3, 1), self._dtype)
