@@ -6,7 +6,8 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.inference.fused.cpu import InferenceVAN, optimize_for_inference
+from jvan.inference.fused.cpu import InferenceVAN
+from jvan.inference.optimize import optimize_for_inference
 from jvan.models.layers import Conv, Linear
 from jvan.variants import VANConfig
 from tests.inference.fusing import BAR, pictures, plain_network

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jvan.inference.fused.cpu import InferenceVAN, optimize_for_inference
+from jvan.inference.fused.cpu import InferenceVAN
+from jvan.inference.optimize import optimize_for_inference
 from jvan.ops import _jit
 from jvan.variants import VANConfig, variant_config
 from tests.inference.fusing import WIDE, exact, pictures, plain_network

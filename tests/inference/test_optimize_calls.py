@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jvan.inference.fused import cpu
-from jvan.inference.fused.cpu import InferenceVAN, optimize_for_inference
+from jvan.inference.fused.cpu import InferenceVAN
+from jvan.inference.optimize import optimize_for_inference
 from jvan.ops import _jit
 from jvan.variants import VANConfig
 from tests.inference.fusing import BAR, fused, pictures, plain_network
