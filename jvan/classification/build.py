@@ -15,7 +15,7 @@ from ..errors import CheckpointError, TrainingError
 from ..inference.labels import labels_for
 from ..memory_limit import check_memory
 from ..models.factory import build
-from ..models.loading import assign
+from ..models.loading import fill
 from ..ops.cuda.launch import on_gpu
 from ..preprocessing import Preprocessing
 from ..variants import VARIANTS, VANConfig, parse_arch
@@ -130,8 +130,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
         stored, config=network, labels=classes, preprocessing=_preprocessing(config, stored.preprocessing), note=None
     )
     model = _initialised(network, config, replace(metadata, source=None, source_sha256=None))
-    tensors = {name: array for name, array in state.tensors.items() if keeps or not name.startswith("head.")}
-    assign(model, tensors, allow_missing=() if keeps else ("head.",))
+    fill(model, state.tensors, keeps)
     head = (
         "their head"
         if keeps

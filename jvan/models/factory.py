@@ -13,7 +13,7 @@ from ..ops.forked import check_not_forked
 from ..preprocessing import Preprocessing
 from ..variants import VANConfig, variant_config
 from .blocks import LKA
-from .loading import adapt_input, assign
+from .loading import assign, fill
 from .van import VAN, VANFeatures
 
 
@@ -52,8 +52,7 @@ def create_model(
         preprocessing=state.metadata.preprocessing.for_channels(config.in_chans),
     )
     model = build(config, drop_rate, drop_path_rate, out_indices if features_only else None, metadata)
-    tensors = {k: v for k, v in state.tensors.items() if keep_head or not k.startswith("head.")}
-    assign(model, adapt_input(tensors, config.in_chans), allow_missing=() if keep_head else ("head.",))
+    fill(model, state.tensors, keep_head)
     return model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import CheckpointError
 
 SHOWN = 8  # names listed in an error before "and N more"
-STEM = "patch_embed1.proj.weight"
+STEM, HEAD = "patch_embed1.proj.weight", "head."
 
 
 def assign(model, tensors: dict[str, np.ndarray], strict: bool = True, allow_missing: tuple[str, ...] = ()):
@@ -35,6 +35,12 @@ def assign(model, tensors: dict[str, np.ndarray], strict: bool = True, allow_mis
         if name in tensors:
             parameter.assign(jt.array(np.ascontiguousarray(tensors[name], dtype="float32")))
     return missing, unexpected
+
+
+def fill(model, tensors: dict[str, np.ndarray], keep_head: bool) -> None:
+    """Give `model` a whole state, fitted to its input channels; without `keep_head` its own head stays."""
+    wanted = tensors if keep_head else {name: array for name, array in tensors.items() if not name.startswith(HEAD)}
+    assign(model, adapt_input(wanted, model.in_chans), allow_missing=() if keep_head else (HEAD,))
 
 
 def adapt_input(tensors: dict[str, np.ndarray], in_chans: int) -> dict[str, np.ndarray]:
