@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from dataclasses import asdict, dataclass, fields, replace
 
-LKA_PARTS = ("dw", "dw_d", "pw")  # depthwise, depthwise dilated, pointwise: the order of the paper's eq. 1
+from .structure import LKA, UNITS
+
+LKA_PARTS = tuple(LKA)  # dw, dw_d, pw: depthwise, depthwise dilated, pointwise: the order of the paper's eq. 1
 GATES = ("multiply", "add", "none", "sigmoid")  # how the attention map meets its input (Table 3)
 
 # The largest are far beyond any use; a file that claims more would fill the memory.
@@ -18,8 +20,8 @@ LIMITS = {
 class VANConfig:
     """Everything that fixes the graph and the parameter shapes of a VAN.
 
-    `kernel_size` K and `dilation` d are the LKA's (paper, Sec. 3.1); `lka_parts` and `gate` are
-    Table 3's ablations. `norm_eps` is LayerNorm's: 1e-6 in classification, 1e-5 in dense prediction.
+    `attention` is a row of structure.UNITS. `kernel_size` K and `dilation` d are the LKA's (paper, Sec. 3.1); `lka_parts` and
+    `gate` are Table 3's ablations. `norm_eps` is LayerNorm's: 1e-6 in classification, 1e-5 in dense prediction.
     """
 
     embed_dims: tuple[int, ...]
@@ -33,6 +35,7 @@ class VANConfig:
     norm_eps: float = 1e-6
     lka_parts: tuple[str, ...] = LKA_PARTS
     gate: str = "multiply"
+    attention: str = "lka"
 
     def __post_init__(self):
         for name in ("embed_dims", "depths", "mlp_ratios"):
@@ -50,6 +53,8 @@ class VANConfig:
             raise ValueError(f"norm_eps is {self.norm_eps!r}; it must lie between 0 and 1")
         if not self.lka_parts or list(self.lka_parts) != [p for p in LKA_PARTS if p in self.lka_parts]:
             raise ValueError(f"lka_parts is {self.lka_parts!r}; choose some of {LKA_PARTS}, in that order")
+        if self.attention not in UNITS:
+            raise ValueError(f"attention is {self.attention!r}; choose one of {tuple(UNITS)}")
         if self.gate not in GATES:
             raise ValueError(f"gate is {self.gate!r}; choose one of {GATES}")
 
@@ -134,7 +139,7 @@ def parse_arch(text: str, **changes) -> VANConfig:
 
 
 def _value(field: str, text: str):
-    if field in ("lka_parts", "gate"):
+    if field in ("lka_parts", "gate", "attention"):
         return tuple(text.split(",")) if field == "lka_parts" else text
     try:
         numbers = tuple(map(float if field == "norm_eps" else int, text.split(",")))

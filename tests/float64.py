@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from jvan import structure
+
 BATCH_NORM_EPS = 1e-5  # PyTorch's, which the official code keeps
 
 erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -33,13 +35,12 @@ def conv(x, weight, bias, stride=1, padding=0):
 
 def depthwise(x, weight, bias, dilation=1):
     """It keeps the map's size; of an uneven padding the larger half is below and on the right."""
-    size, (height, width) = weight.shape[2], x.shape[1:3]
-    reach = dilation * (size - 1)
-    pad = (reach // 2, reach - reach // 2)
-    padded = np.pad(x, ((0, 0), pad, pad, (0, 0)))
+    sides, (height, width) = weight.shape[2:], x.shape[1:3]
+    reaches = [dilation * (side - 1) for side in sides]
+    padded = np.pad(x, ((0, 0), *((reach // 2, reach - reach // 2) for reach in reaches), (0, 0)))
     total = np.zeros_like(x) + bias
-    for i in range(size):
-        for j in range(size):
+    for i in range(sides[0]):
+        for j in range(sides[1]):
             total += padded[:, i * dilation :, j * dilation :][:, :height, :width] * weight[:, 0, i, j]
     return total
 
@@ -71,15 +72,29 @@ def lka(u, t, dilation=3, gate="multiply"):
         a = depthwise(a, *_layer(t, "conv_spatial"), dilation)
     if "conv1.weight" in t:
         a = pointwise(a, *_layer(t, "conv1"))
+    return gated(u, a, gate)
+
+
+def gated(u, a, gate):
     return {"multiply": u * a, "add": u + a, "none": a, "sigmoid": u / (1 + np.exp(-a))}[gate]
 
 
-def block(x, t, dilation=3, gate="multiply", training=False):
-    """Both shortcuts of the attention, layer scales, exact GELU: the paper's figure 3."""
+def unit(u, t, rows, gate="multiply"):
+    """Any attention unit on u, from its rows (jvan.structure); t: the tensors of its layers."""
+    found, a = {"": u}, u
+    for row in rows:
+        x = sum(found[name] for name in row.of) if row.of else a
+        layer = _layer(t, row.name)
+        a = found[row.name] = depthwise(x, *layer, row.dilation) if row.kind == "depthwise" else pointwise(x, *layer)
+    return gated(u, a, gate)
+
+
+def block(x, t, attention=lka, training=False):
+    """Both shortcuts of the attention, layer scales, exact GELU: the paper's figure 3; attention(u, tensors): its unit."""
     y = _norm(x, t, "norm1", training)
     u = gelu(pointwise(y, *_layer(t, "attn.proj_1")))
-    gated = lka(u, section(t, "attn.spatial_gating_unit."), dilation, gate)
-    x = x + t["layer_scale_1"] * (pointwise(gated, *_layer(t, "attn.proj_2")) + y)
+    a = attention(u, section(t, "attn.spatial_gating_unit."))
+    x = x + t["layer_scale_1"] * (pointwise(a, *_layer(t, "attn.proj_2")) + y)
     hidden = pointwise(_norm(x, t, "norm2", training), *_layer(t, "mlp.fc1"))
     hidden = gelu(depthwise(hidden, *_layer(t, "mlp.dwconv.dwconv")))
     return x + t["layer_scale_2"] * pointwise(hidden, *_layer(t, "mlp.fc2"))
@@ -100,11 +115,18 @@ def network(x, tensors, config, training=False):
     for i, depth in enumerate(config.depths, start=1):
         x = patch_embed(x, section(tensors, f"patch_embed{i}."), config.stem_stride if i == 1 else 2, training)
         for j in range(depth):
-            x = block(x, section(tensors, f"block{i}.{j}."), config.dilation, config.gate, training)
+            x = block(x, section(tensors, f"block{i}.{j}."), attention_of(config, x.shape[-1]), training)
         x = layer_norm(x, *_layer(tensors, f"norm{i}"), config.norm_eps)
         maps.append(np.moveaxis(x, -1, 1))
     pooled = x.mean((1, 2))
     return (pointwise(pooled, *_layer(tensors, "head")) if config.num_classes else pooled), maps
+
+
+def attention_of(config, chans):
+    """The published unit as it is written above, any other from its rows."""
+    if config.attention == "lka":
+        return lambda u, t: lka(u, t, config.dilation, config.gate)
+    return lambda u, t: unit(u, t, structure.unit(chans, config), config.gate)
 
 
 def section(tensors, prefix):

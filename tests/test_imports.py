@@ -21,7 +21,7 @@ FLOORS = (
     (
         "jvan/boot", "jvan/pictures", "jvan/__init__.py", "jvan/_path.py", "jvan/_arguments.py", "jvan/_say.py", "jvan/_stop.py",
         "jvan/_text.py", "jvan/children.py", "jvan/device.py", "jvan/errors.py", "jvan/files.py", "jvan/memory_limit.py",
-        "jvan/ownership.py", "jvan/preprocessing.py", "jvan/variants.py",
+        "jvan/ownership.py", "jvan/preprocessing.py", "jvan/structure.py", "jvan/variants.py",
     ),
 )  # fmt: skip
 MOST_FLOORS = 9

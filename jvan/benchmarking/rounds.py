@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..structure import stages, unit
+from ..variants import VANConfig
 from .cases import Case, Result, Row
 from .cuda_engines import ceilings_on_cuda
 from .engines import PRODUCT, Engine
@@ -33,12 +35,19 @@ def run(result: Result, weights: dict, settings: Settings, folder: Path, tell=la
     case = result.case
     np.savez(arrays, **weights, **random_pictures(case.config, case.batch_size, case.height, case.width))
     task = {"arrays": str(arrays), "config": case.config.to_dict(), "mode": case.mode, "threads": settings.threads}
-    task.update(device=settings.device, tf32=settings.tf32)
+    task.update(device=settings.device, tf32=settings.tf32, stages=described(case.config))
     with contextlib.ExitStack() as stack:
         workers = start(result, task, settings, folder, stack, tell)
         _measure(workers, settings, tell)
         for row, worker in workers:
             _finish(row, worker, settings, folder, compared=row not in result.ceilings)
+
+
+def described(config: VANConfig) -> list[dict]:
+    """The stages for engines that have no jvan, as JSON has them: sizes, and the layers of the blocks' attention unit."""
+    return [
+        {**stage._asdict(), "unit": [row._asdict() for row in unit(stage.chans, config)]} for stage in stages(config)
+    ]
 
 
 def _measure(workers: list[tuple[Row, Worker]], settings: Settings, tell) -> None:

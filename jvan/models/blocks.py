@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Callable
 
 from jittor import init, nn
@@ -12,6 +11,7 @@ from ..ops.attention import attention
 from ..ops.feed_forward import feed_forward
 from ..ops.gates import GATES
 from ..ops.gelu import gelu
+from ..structure import lka_kernels
 from .layers import BatchNorm, Conv, Depthwise, Dropout, DropPath, Pointwise
 from .recompute import is_checkpointed
 
@@ -27,12 +27,17 @@ class LKA(nn.Module):
 
     def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, parts=("dw", "dw_d", "pw"), gate="multiply"):
         self.gate = gate
-        self.conv0 = Depthwise(dim, 2 * dilation - 1) if "dw" in parts else nn.Identity()
-        self.conv_spatial = Depthwise(dim, ceil(kernel_size / dilation), dilation) if "dw_d" in parts else nn.Identity()
+        dw, dw_d = lka_kernels(kernel_size, dilation)
+        self.conv0 = Depthwise(dim, dw) if "dw" in parts else nn.Identity()
+        self.conv_spatial = Depthwise(dim, dw_d, dilation) if "dw_d" in parts else nn.Identity()
         self.conv1 = Pointwise(dim, dim) if "pw" in parts else nn.Identity()
 
     def execute(self, x):
         return GATES[self.gate].apply(x, self.conv1(self.conv_spatial(self.conv0(x))))
+
+
+# A configuration's `attention` -> a function (channels, VANConfig) -> the module; structure.UNITS has the layers of each.
+UNITS = {"lka": lambda dim, config: LKA(dim, config.kernel_size, config.dilation, config.lka_parts, config.gate)}
 
 
 class Attention(nn.Module):

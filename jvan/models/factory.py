@@ -12,7 +12,7 @@ from ..errors import CheckpointError, NoHead
 from ..ops.forked import check_not_forked
 from ..preprocessing import Preprocessing
 from ..variants import VANConfig, variant_config
-from .blocks import LKA
+from .blocks import UNITS
 from .loading import assign, fill
 from .van import VAN, VANFeatures
 
@@ -60,13 +60,10 @@ def build(
     config: VANConfig, drop_rate: float = 0.0, drop_path_rate: float = 0.0, out_indices=None, metadata=None
 ) -> VAN:
     """The network of a configuration, freshly initialised; `out_indices` makes it a backbone."""
-    lka = partial(
-        LKA, kernel_size=config.kernel_size, dilation=config.dilation, parts=config.lka_parts, gate=config.gate
-    )
     arguments = {
         "embed_dims": config.embed_dims, "depths": config.depths, "mlp_ratios": config.mlp_ratios,
         "in_chans": config.in_chans, "stem_stride": config.stem_stride, "norm_eps": config.norm_eps,
-        "lka": lka, "drop_rate": drop_rate, "drop_path_rate": drop_path_rate,
+        "lka": partial(UNITS[config.attention], config=config), "drop_rate": drop_rate, "drop_path_rate": drop_path_rate,
     }  # fmt: skip
     if out_indices is None:
         model = VAN(num_classes=config.num_classes, **arguments)

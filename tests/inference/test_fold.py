@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jvan import structure
 from jvan.inference.fused.fold import fold_block, fold_patch_embed
 from tests import float64
 from tests.inference.random_network import random_tensors
@@ -18,12 +19,15 @@ def tensors(prefix: str) -> dict[str, np.ndarray]:
     return {**found, **{f"{name}.eps": np.float64(1e-5) for name in ("norm", "norm1", "norm2")}}
 
 
+ROWS = tuple(structure.block(CHANS, 2 * CHANS, structure.lka_rows(CHANS, 5, 7, 3)))
+
+
 def folded_block(x, t):
-    block = fold_block(t)
-    layers = {name: (value.weight, value.bias) for name, value in vars(block).items() if name != "scale"}
+    block = fold_block(t, ROWS)
+    layers = {name.rpartition(".")[2]: (layer.weight, layer.bias) for name, layer in block.layers.items()}
     u = float64.gelu(float64.pointwise(x, *layers["proj_1"]))
-    a = float64.depthwise(float64.depthwise(u, *layers["dw"]), *layers["dw_d"], 3)
-    x = x * block.scale + float64.pointwise(u * float64.pointwise(a, *layers["pw"]), *layers["proj_2"])
+    a = float64.depthwise(float64.depthwise(u, *layers["conv0"]), *layers["conv_spatial"], 3)
+    x = x * block.scale + float64.pointwise(u * float64.pointwise(a, *layers["conv1"]), *layers["proj_2"])
     hidden = float64.gelu(float64.depthwise(float64.pointwise(x, *layers["fc1"]), *layers["dwconv"]))
     return x + float64.pointwise(hidden, *layers["fc2"])
 
@@ -45,8 +49,10 @@ def test_a_patch_embedding():
     np.testing.assert_allclose(found, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("part, name", [("dw", "conv0"), ("dw_d", "conv_spatial"), ("pw", "conv1")])
-def test_a_part_that_is_left_out_is_none(part, name):
-    t = {key: value for key, value in tensors("block1.0.").items() if f".{name}." not in key}
-    block = fold_block(t)
-    assert [name for name, value in vars(block).items() if value is None] == [part]
+@pytest.mark.parametrize("part", structure.LKA)
+def test_a_part_that_is_left_out_is_no_layer(part):
+    parts = [other for other in structure.LKA if other != part]
+    block = fold_block(
+        tensors("block1.0."), structure.block(CHANS, 2 * CHANS, structure.lka_rows(CHANS, 5, 7, 3, parts))
+    )
+    assert [row.name for row, _ in block.unit] == [f"{structure.UNIT}.{structure.LKA[other]}" for other in parts]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jvan.inference.fused.cpu import InferenceVAN
-from jvan.inference.fused.plan import BLOCK, HEAD, STAGE, Sizes, StageSizes, blocks, make_plan
+from jvan.inference.fused.plan import BLOCK, HEAD, STAGE, Sizes, blocks, make_plan
 from jvan.models import build
 from jvan.ops import _jit
+from jvan.structure import stages
 from jvan.variants import variant_config
 
 
@@ -27,10 +28,7 @@ def test_the_numbers_lie_in_the_order_of_the_structs_that_read_them():
 
 def sizes_of(arch, pairs):
     config = variant_config(arch)
-    rows = zip(config.embed_dims, config.depths, config.mlp_ratios)
-    stages = [StageSizes(dim, depth, dim * ratio, 3, 2) for dim, depth, ratio in rows]
-    stages[0] = StageSizes(stages[0].chans, stages[0].depth, stages[0].hidden, 7, 4)
-    return Sizes(3, config.num_classes, 5, 7, 3, True, "multiply", config.norm_eps, tuple(stages), pairs)
+    return Sizes(3, config.num_classes, 5, 7, 3, True, "multiply", config.norm_eps, tuple(stages(config)), pairs)
 
 
 def floats_of_outputs(sizes, pictures):

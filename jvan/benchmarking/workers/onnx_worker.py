@@ -27,7 +27,7 @@ class Export:
         from torch_worker import load_strict
 
         weights, picture, _ = split_arrays(task)
-        self.network = VAN(task["config"]).eval()
+        self.network = VAN(task["config"], task["stages"]).eval()
         load_strict(self.network, weights)
         self.picture, self.file = torch.from_numpy(picture), task["onnx"]
 

@@ -5,37 +5,37 @@ Written from the paper (arXiv 2202.09741) and jvan's configuration; every run co
 
 from __future__ import annotations
 
-from math import ceil
-
 import torch
 from torch import nn
 
 
-class LKA(nn.Module):
-    def __init__(self, dim: int, config: dict):
+class Unit(nn.Module):
+    """An attention unit of the `layers` in jvan's table: each takes the sum of those that it is `of`, or the one before it."""
+
+    def __init__(self, layers: list[dict], gate: str):
         super().__init__()
-        parts, dilation = config["lka_parts"], config["dilation"]
-        self.gate = config["gate"]
-        self.conv0 = depthwise(dim, 2 * dilation - 1) if "dw" in parts else nn.Identity()
-        large = ceil(config["kernel_size"] / dilation)
-        self.conv_spatial = depthwise(dim, large, dilation) if "dw_d" in parts else nn.Identity()
-        self.conv1 = nn.Conv2d(dim, dim, 1) if "pw" in parts else nn.Identity()
+        self.gate, self.of = gate, {layer["name"]: layer["of"] for layer in layers}
+        for layer in layers:
+            setattr(self, layer["name"], convolution(**layer))
 
     def forward(self, x):
-        attention = self.conv1(self.conv_spatial(self.conv0(x)))
+        found = {"": x}
+        mask = x
+        for name, of in self.of.items():
+            mask = found[name] = getattr(self, name)(sum(found[each] for each in of) if of else mask)
         if self.gate == "none":
-            return attention
+            return mask
         if self.gate == "add":
-            return x + attention
-        return x * (attention.sigmoid() if self.gate == "sigmoid" else attention)
+            return x + mask
+        return x * (mask.sigmoid() if self.gate == "sigmoid" else mask)
 
 
 class Attention(nn.Module):
-    def __init__(self, dim: int, config: dict):
+    def __init__(self, dim: int, unit: list[dict], gate: str):
         super().__init__()
         self.proj_1 = nn.Conv2d(dim, dim, 1)
         self.activation = nn.GELU()
-        self.spatial_gating_unit = LKA(dim, config)
+        self.spatial_gating_unit = Unit(unit, gate)
         self.proj_2 = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x):
@@ -47,7 +47,7 @@ class CFF(nn.Module):
         super().__init__()
         self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
         self.dwconv = nn.Module()
-        self.dwconv.dwconv = depthwise(hidden_dim, 3)
+        self.dwconv.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
         self.act = nn.GELU()
         self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
 
@@ -56,12 +56,12 @@ class CFF(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, dim: int, mlp_ratio: int, config: dict):
+    def __init__(self, dim: int, hidden_dim: int, unit: list[dict], gate: str):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(dim)
-        self.attn = Attention(dim, config)
+        self.attn = Attention(dim, unit, gate)
         self.norm2 = nn.BatchNorm2d(dim)
-        self.mlp = CFF(dim, dim * mlp_ratio)
+        self.mlp = CFF(dim, hidden_dim)
         self.layer_scale_1 = nn.Parameter(torch.full((dim,), 1e-2))
         self.layer_scale_2 = nn.Parameter(torch.full((dim,), 1e-2))
 
@@ -81,22 +81,21 @@ class PatchEmbed(nn.Module):
 
 
 class VAN(nn.Module):
-    """`config` is jvan.variants.VANConfig.to_dict(); (N, C, H, W) -> logits.
+    """`config` is jvan.variants.VANConfig.to_dict(), `stages` are jvan.structure's, as JSON has them; (N, C, H, W) -> logits.
 
     A stage's output is NCHW in memory, as the official code makes it, or stays channels-last.
     """
 
-    def __init__(self, config: dict, channels_last: bool = False):
+    def __init__(self, config: dict, stages: list[dict], channels_last: bool = False):
         super().__init__()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        previous, stride, kernel_size = config["in_chans"], config["stem_stride"], 7
-        stages = zip(config["embed_dims"], config["depths"], config["mlp_ratios"])
-        for i, (dim, depth, ratio) in enumerate(stages, start=1):
-            setattr(self, f"patch_embed{i}", PatchEmbed(previous, dim, kernel_size, stride))
-            setattr(self, f"block{i}", nn.Sequential(*(Block(dim, ratio, config) for _ in range(depth))))
+        for stage in stages:
+            i, dim = stage["number"], stage["chans"]
+            setattr(self, f"patch_embed{i}", PatchEmbed(stage["incoming"], dim, stage["kernel"], stage["stride"]))
+            blocks = (Block(dim, stage["hidden"], stage["unit"], config["gate"]) for _ in range(stage["depth"]))
+            setattr(self, f"block{i}", nn.Sequential(*blocks))
             setattr(self, f"norm{i}", nn.LayerNorm(dim, config["norm_eps"]))
-            previous, stride, kernel_size = dim, 2, 3
-        self.head = nn.Linear(previous, config["num_classes"]) if config["num_classes"] else nn.Identity()
+        self.head = nn.Linear(dim, config["num_classes"]) if config["num_classes"] else nn.Identity()
 
     def forward(self, x):
         for i in range(1, 5):
@@ -106,6 +105,8 @@ class VAN(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def depthwise(dim: int, kernel_size: int, dilation: int = 1) -> nn.Conv2d:
-    padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim)
+def convolution(name, kind, inputs, outputs, kernel, dilation, of) -> nn.Conv2d:
+    """A layer of jvan's table, padded so that the map keeps its size."""
+    padding = tuple(dilation * (side - 1) // 2 for side in kernel)
+    groups = inputs if kind == "depthwise" else 1
+    return nn.Conv2d(inputs, outputs, tuple(kernel), padding=padding, dilation=dilation, groups=groups)

@@ -40,7 +40,7 @@ class Inference:
 
         weights, picture, labels = split_arrays(self.task)
         last, device = self.task["channels_last"], self.task["device"]
-        self.network = VAN(self.task["config"], last)
+        self.network = VAN(self.task["config"], self.task["stages"], last)
         load_strict(self.network, weights)
         layout = torch.channels_last if last else torch.contiguous_format
         self.network = self.network.to(device, memory_format=layout)

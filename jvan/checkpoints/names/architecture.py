@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 
 from ...errors import CheckpointError
-from ...variants import LKA_PARTS, VARIANTS, VANConfig
+from ...structure import LKA, UNIT, UNITS, lka_kernels, network
+from ...variants import VARIANTS, VANConfig, variant_config
 from .rename import listed
 
-_PARTS = dict(zip(("conv0", "conv_spatial", "conv1"), LKA_PARTS))
+_UNIT = f"block1.0.{UNIT}"
 # The paper's Table 6: (d, the dilated kernel's size) -> K. Its K = 7, d = 2 has a 4x4 dilated kernel.
 _PAPER_KERNELS = {(3, 7): 21, (3, 5): 14, (4, 7): 28, (2, 4): 7}
 _DEFAULT_KERNEL = (21, 3)
@@ -22,30 +23,13 @@ def parameter_shapes(config: VANConfig) -> dict[str, tuple[int, ...]]:
 
     `num_batches_tracked` is not among them: inference does not read it and Jittor does not have it.
     """
-    shapes, width_before = {}, config.in_chans
-    for stage, (width, depth) in enumerate(zip(config.embed_dims, config.depths), start=1):
-        patch = 7 if stage == 1 else 3
-        shapes.update(_conv(f"patch_embed{stage}.proj", width, width_before, patch))
-        shapes.update(_batch_norm(f"patch_embed{stage}.norm", width))
-        for block in range(depth):
-            shapes.update(_block(f"block{stage}.{block}", width, width * config.mlp_ratios[stage - 1], config))
-        shapes.update(_affine(f"norm{stage}", width))
-        width_before = width
-    if config.num_classes:
-        shapes["head.weight"] = (config.num_classes, width_before)
-        shapes["head.bias"] = (config.num_classes,)
-    return shapes
-
-
-def lka_kernels(config: VANConfig) -> tuple[int, int]:
-    """Sizes of the depthwise and the dilated depthwise kernel: 2d-1 and ceil(K/d) (paper, eq. 3)."""
-    return 2 * config.dilation - 1, -(-config.kernel_size // config.dilation)
+    return {name: shape for layer in network(config) for name, shape in layer.tensors().items()}
 
 
 def infer_config(shapes: dict[str, tuple[int, ...]]) -> tuple[VANConfig, list[str]]:
     """The configuration that these official names and shapes are of, and notes on what they leave open.
 
-    The stem's stride, the gate and LayerNorm's eps leave no trace in the shapes and keep their defaults.
+    The stem's stride, the attention's gate and LayerNorm's eps leave no trace in the shapes and keep their defaults.
     Raises CheckpointError where no VAN has such tensors, listing what is missing, unexpected or misshapen.
     """
     depths = _depths(shapes)
@@ -55,14 +39,14 @@ def infer_config(shapes: dict[str, tuple[int, ...]]) -> tuple[VANConfig, list[st
     for stage, (inner, width) in enumerate(zip(hidden, widths), start=1):
         if not width or not inner or inner % width:
             raise CheckpointError(f"stage {stage}'s MLP widens {width} channels to {inner}, which is no whole ratio")
-    kernels, notes = _kernels(shapes)
+    unit, notes = _attention(shapes)
     config = _config(
         embed_dims=widths,
         depths=depths,
         mlp_ratios=tuple(inner // width for inner, width in zip(hidden, widths)),
         num_classes=_shape(shapes, "head.weight", 2)[0] if "head.weight" in shapes else 0,
         in_chans=stems[0][1],
-        **kernels,
+        **unit,
     )
     check_shapes(shapes, config)
     if (config.embed_dims, config.depths) == _README_B6:
@@ -89,7 +73,7 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], config: VANConfig) -> None:
 def settle_config(inferred: VANConfig, known: VANConfig | None, arch: str | None) -> VANConfig:
     """The configuration to use: the metadata's where there are some, if it agrees with the shapes and with `arch`."""
     if known is not None:
-        traces = ("embed_dims", "depths", "mlp_ratios", "num_classes", "in_chans", "lka_parts")
+        traces = ("embed_dims", "depths", "mlp_ratios", "num_classes", "in_chans", "attention", "lka_parts")
         pairs = [(name, getattr(known, name), getattr(inferred, name)) for name in traces]
         pairs.append(("LKA kernels", _lka_shapes(known), _lka_shapes(inferred)))
         wrong = [f"{name} {said} against {shown}" for name, said, shown in pairs if said != shown]
@@ -105,7 +89,9 @@ def settle_config(inferred: VANConfig, known: VANConfig | None, arch: str | None
 
 
 def _lka_shapes(config: VANConfig) -> tuple:
-    dw, dw_d = lka_kernels(config)
+    if config.attention != "lka":
+        return ()
+    dw, dw_d = lka_kernels(config.kernel_size, config.dilation)
     return ("dw" in config.lka_parts and dw, "dw_d" in config.lka_parts and dw_d)
 
 
@@ -131,24 +117,33 @@ def _depths(shapes) -> tuple[int, ...]:
     return tuple(len(blocks[stage]) for stage in range(1, 5))
 
 
+def _attention(shapes) -> tuple[dict, list[str]]:
+    """What the first block's attention unit tells of the configuration, and notes on what it leaves open."""
+    present = {name[len(_UNIT) + 1 :].partition(".")[0] for name in shapes if name.startswith(f"{_UNIT}.")}
+    for attention, rows in UNITS.items():
+        if attention != "lka" and {row.name for row in rows(1, variant_config("van_b0"))} == present:
+            return {"attention": attention}, []
+    return _kernels(shapes)
+
+
 def _kernels(shapes) -> tuple[dict, list[str]]:
     """`kernel_size`, `dilation` and `lka_parts`; K is known only up to d, since the kernel has ceil(K/d) taps."""
-    unit = "block1.0.attn.spatial_gating_unit"
-    present = [conv for conv in _PARTS if f"{unit}.{conv}.weight" in shapes]
+    names = {part: f"{_UNIT}.{conv}" for part, conv in LKA.items()}
+    present = [part for part, name in names.items() if f"{name}.weight" in shapes]
     kernel, dilation = _DEFAULT_KERNEL
     notes = []
-    taps = _square(shapes, f"{unit}.conv_spatial.weight") if "conv_spatial" in present else None
-    if "conv0" in present:
-        size = _square(shapes, f"{unit}.conv0.weight")
+    taps = _square(shapes, f"{names['dw_d']}.weight") if "dw_d" in present else None
+    if "dw" in present:
+        size = _square(shapes, f"{names['dw']}.weight")
         if size % 2 == 0:
-            raise CheckpointError(f"{unit}.conv0 is {size}x{size}; the LKA's depthwise kernel is 2d-1 wide, thus odd")
+            raise CheckpointError(f"{names['dw']} is {size}x{size}; the LKA's depthwise kernel is 2d-1 wide, thus odd")
         dilation = (size + 1) // 2
     elif taps:
         dilation = next((d for (d, known), _ in _PAPER_KERNELS.items() if known == taps), dilation)
         notes.append(f"without the depthwise kernel the dilation leaves no trace: {dilation} is assumed")
     if taps and taps % 2 == 0 and dilation % 2:
         raise CheckpointError(
-            f"{unit}.conv_spatial is {taps}x{taps} with dilation {dilation}, which cannot be padded evenly; no VAN has that"
+            f"{names['dw_d']} is {taps}x{taps} with dilation {dilation}, which cannot be padded evenly; no VAN has that"
         )
     if taps:
         kernel = _PAPER_KERNELS.get((dilation, taps), taps * dilation)
@@ -156,7 +151,7 @@ def _kernels(shapes) -> tuple[dict, list[str]]:
             notes.append(f"K is assumed to be {kernel}; {(taps - 1) * dilation + 1} to {kernel} give the same network")
     elif dilation != _DEFAULT_KERNEL[1]:
         kernel = next((k for (d, _), k in _PAPER_KERNELS.items() if d == dilation), dilation * 7)
-    return {"kernel_size": kernel, "dilation": dilation, "lka_parts": tuple(_PARTS[conv] for conv in present)}, notes
+    return {"kernel_size": kernel, "dilation": dilation, "lka_parts": tuple(present)}, notes
 
 
 def _square(shapes, name: str) -> int:
@@ -176,33 +171,3 @@ def _config(**values) -> VANConfig:
         return VANConfig(**values)
     except ValueError as error:
         raise CheckpointError(f"the tensors' shapes make no VAN: {error}") from None
-
-
-def _block(name: str, width: int, hidden: int, config: VANConfig) -> dict:
-    dw, dw_d = lka_kernels(config)
-    shapes = {f"{name}.layer_scale_1": (width,), f"{name}.layer_scale_2": (width,)}
-    shapes.update(_batch_norm(f"{name}.norm1", width))
-    shapes.update(_conv(f"{name}.attn.proj_1", width, width, 1))
-    unit = f"{name}.attn.spatial_gating_unit"
-    rows = {"conv0": (width, 1, dw), "conv_spatial": (width, 1, dw_d), "conv1": (width, width, 1)}
-    for conv, row in rows.items():
-        if _PARTS[conv] in config.lka_parts:
-            shapes.update(_conv(f"{unit}.{conv}", *row))
-    shapes.update(_conv(f"{name}.attn.proj_2", width, width, 1))
-    shapes.update(_batch_norm(f"{name}.norm2", width))
-    shapes.update(_conv(f"{name}.mlp.fc1", hidden, width, 1))
-    shapes.update(_conv(f"{name}.mlp.dwconv.dwconv", hidden, 1, 3))
-    shapes.update(_conv(f"{name}.mlp.fc2", width, hidden, 1))
-    return shapes
-
-
-def _conv(name: str, out: int, inputs: int, size: int) -> dict:
-    return {f"{name}.weight": (out, inputs, size, size), f"{name}.bias": (out,)}
-
-
-def _batch_norm(name: str, width: int) -> dict:
-    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
-
-
-def _affine(name: str, width: int) -> dict:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from ...errors import CheckpointError
 from ...preprocessing import Preprocessing
+from ...structure import UNIT, UNITS
+from ...variants import variant_config
 from .rename import Match, Row, Table, below, check_match, listed, match
 
 # VAN-B6 has 3,062 entries, none longer than 80 characters; bounds keep a forged file from costing minutes.
@@ -82,14 +84,23 @@ def _table(rows) -> Table:
     return Table([*_COUNTERS, *rows], _ANCHOR)
 
 
+def _other_units() -> list[str]:
+    """Our names of the layers of attention units that other projects do not have."""
+    units = (rows(1, variant_config("van_b0")) for rows in UNITS.values())
+    names = (f"block{{stage}}.{{block}}.{UNIT}.{row.name}.{{tensor}}" for unit in units for row in unit)
+    return [name for name in dict.fromkeys(names) if name not in {ours for ours, _, _ in _BODY}]
+
+
 def _official() -> Table:
-    return _table([*(Row(ours, ours) for ours, _, _ in _BODY), Row(_HEADS["official"], "head.{tensor}")])
+    names = [*(ours for ours, _, _ in _BODY), *_other_units()]
+    return _table([*(Row(name, name) for name in names), Row(_HEADS["official"], "head.{tensor}")])
 
 
 def _bare(short: bool = False) -> Table:
     """A backbone's names; OpenMMLab's own class (mmseg projects/van) has one module less around the depthwise layer."""
-    names = (ours.replace(".dwconv.dwconv.", ".dwconv.") if short else ours for ours, _, _ in _BODY)
-    return _table([*_DENSE, *(Row(name, ours) for name, (ours, _, _) in zip(names, _BODY))])
+    names = [*(ours for ours, _, _ in _BODY), *_other_units()]
+    foreign = (name.replace(".dwconv.dwconv.", ".dwconv.") if short else name for name in names)
+    return _table([*_DENSE, *map(Row, foreign, names)])
 
 
 def _mmpretrain(prefix: str) -> Table:
@@ -114,26 +125,20 @@ _CLASSIFIER = Preprocessing()
 # The segmentation code normalises with ImageNet's statistics and crops 512 pixels out of pictures scaled bilinearly.
 _SEGMENTOR = Preprocessing(512, 1.0, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-_BARE, _SHORT = _bare(), _bare(short=True)
-_MM, _HF = _mmpretrain("backbone."), _huggingface("van.")
-ORIGINS = {
-    origin.name: origin
-    for origin in (
-        Origin("official", (_official(),), _BARE, 1e-6, _CLASSIFIER, ("state_dict",), "imagenet-1k"),
-        Origin("mmpretrain", (_MM, _mmpretrain("")), _MM, 1e-6, _CLASSIFIER, ("meta", "state_dict"), "imagenet-1k"),
-        Origin(
-            "huggingface",
-            (_HF, _huggingface("")),
-            _huggingface(""),
-            1e-6,
-            _CLASSIFIER,
-            (),
-            "imagenet-1k",
-            ("layernorm.weight", "layernorm.bias"),
-        ),
-        Origin("mmseg", (_SHORT, _BARE), _SHORT, 1e-5, _SEGMENTOR, ("meta", "state_dict")),
+
+def make_origins() -> dict[str, Origin]:
+    bare, short, mm, hf = _bare(), _bare(short=True), _mmpretrain("backbone."), _huggingface("van.")
+    unused = ("layernorm.weight", "layernorm.bias")
+    rows = (
+        Origin("official", (_official(),), bare, 1e-6, _CLASSIFIER, ("state_dict",), "imagenet-1k"),
+        Origin("mmpretrain", (mm, _mmpretrain("")), mm, 1e-6, _CLASSIFIER, ("meta", "state_dict"), "imagenet-1k"),
+        Origin("huggingface", (hf, _huggingface("")), _huggingface(""), 1e-6, _CLASSIFIER, (), "imagenet-1k", unused),
+        Origin("mmseg", (short, bare), short, 1e-5, _SEGMENTOR, ("meta", "state_dict")),
     )
-}
+    return {origin.name: origin for origin in rows}
+
+
+ORIGINS = make_origins()
 HEADLESS_NOTE = (
     "the names fit official and mmseg alike; without a classifier's head they are taken for a segmentation backbone "
     "(mmseg: LayerNorm eps 1e-5, ImageNet's mean and std); `jvan convert --origin official` overrules that"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...structure import CONVOLUTIONS, POINTWISE, UNIT, Row
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -20,44 +22,43 @@ class Layer:
 
 @dataclass(frozen=True)
 class FoldedBlock:
-    """x ← x·scale + proj_2(gate(u, attention)) with u = gelu(proj_1(x)), then x ← x + fc2(gelu(dwconv(fc1(x)))).
+    """x ← x·scale + proj_2(gate(u, unit(u))) with u = gelu(proj_1(x)), then x ← x + fc2(gelu(dwconv(fc1(x)))).
 
-    An ablated part of the attention is None.
+    `rows` are structure.block's convolutions, in order, and `layers` has the folded one of each by its name.
     """
 
-    proj_1: Layer
-    dw: Layer | None
-    dw_d: Layer | None
-    pw: Layer | None
+    rows: tuple[Row, ...]
+    layers: dict[str, Layer]
     scale: np.ndarray
-    proj_2: Layer
-    fc1: Layer
-    dwconv: Layer
-    fc2: Layer
+
+    @property
+    def unit(self) -> list[tuple[Row, Layer]]:
+        """The attention unit's convolutions."""
+        return [(row, self.layers[row.name]) for row in self.rows if row.name.startswith(UNIT)]
+
+    def map(self, change, scale) -> FoldedBlock:
+        """With `change(row, layer)` of every layer, and another form of the scale."""
+        layers = {row.name: change(row, self.layers[row.name]) for row in self.rows}
+        return FoldedBlock(self.rows, layers, scale(self.scale))
 
 
-def fold_block(tensors: dict[str, np.ndarray]) -> FoldedBlock:
-    """A block from its tensors, named as in a checkpoint from `norm1` on, and its BatchNorms' `norm1.eps` and `norm2.eps`.
+def fold_block(tensors: dict[str, np.ndarray], rows) -> FoldedBlock:
+    """A block of structure.block's `rows` from its tensors, and its BatchNorms' `norm1.eps` and `norm2.eps`.
 
     With bn(x) = g·x + b, the attention's half x + s₁·(proj_2(v) + bn(x)) is x·(1 + s₁·g) + s₁·b + s₁·proj_2(v).
     """
-    layer = _reader(tensors)
+    rows = tuple(row for row in rows if row.kind in CONVOLUTIONS)
+    layers = {row.name: _layer(tensors, row) for row in rows}
     gain, shift = _batch_norm(tensors, "norm1")
     scale_1, scale_2 = _wide(tensors["layer_scale_1"]), _wide(tensors["layer_scale_2"])
-    lka = "attn.spatial_gating_unit"
-    proj_2 = layer("attn.proj_2")
-    fc2 = layer("mlp.fc2")
-    return FoldedBlock(
-        proj_1=_after_norm(layer("attn.proj_1"), gain, shift),
-        dw=layer(f"{lka}.conv0"),
-        dw_d=layer(f"{lka}.conv_spatial"),
-        pw=layer(f"{lka}.conv1"),
-        scale=1 + scale_1 * gain,
-        proj_2=Layer(scale_1[:, None] * proj_2.weight, scale_1 * (proj_2.bias + shift)),
-        fc1=_after_norm(layer("mlp.fc1"), *_batch_norm(tensors, "norm2")),
-        dwconv=layer("mlp.dwconv.dwconv"),
-        fc2=Layer(scale_2[:, None] * fc2.weight, scale_2 * fc2.bias),
-    )
+    proj_2, fc2 = layers["attn.proj_2"], layers["mlp.fc2"]
+    layers.update({
+        "attn.proj_1": _after_norm(layers["attn.proj_1"], gain, shift),
+        "attn.proj_2": Layer(scale_1[:, None] * proj_2.weight, scale_1 * (proj_2.bias + shift)),
+        "mlp.fc1": _after_norm(layers["mlp.fc1"], *_batch_norm(tensors, "norm2")),
+        "mlp.fc2": Layer(scale_2[:, None] * fc2.weight, scale_2 * fc2.bias),
+    })  # fmt: skip
+    return FoldedBlock(rows, layers, 1 + scale_1 * gain)
 
 
 def fold_patch_embed(tensors: dict[str, np.ndarray]) -> Layer:
@@ -78,15 +79,9 @@ def _batch_norm(tensors, name: str) -> tuple[np.ndarray, np.ndarray]:
     return gain, bias - mean * gain
 
 
-def _reader(tensors):
-    def layer(name: str) -> Layer | None:
-        if f"{name}.weight" not in tensors:
-            return None
-        weight = _wide(tensors[f"{name}.weight"])
-        pointwise = weight.shape[2:] == (1, 1) and "conv0" not in name and "conv_spatial" not in name
-        return Layer(weight[:, :, 0, 0] if pointwise else weight, _wide(tensors[f"{name}.bias"]))
-
-    return layer
+def _layer(tensors, row: Row) -> Layer:
+    weight = _wide(tensors[f"{row.name}.weight"])
+    return Layer(weight[:, :, 0, 0] if row.kind == POINTWISE else weight, _wide(tensors[f"{row.name}.bias"]))
 
 
 def _wide(array) -> np.ndarray:

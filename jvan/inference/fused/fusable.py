@@ -9,22 +9,21 @@ from ...models import layers
 from ...models.blocks import CFF, LKA, Attention, Block, DWConv, PatchEmbed
 from ...models.van import VAN, VANFeatures
 from ...ops.gates import GATES
-from .plan import Sizes, StageSizes
+from ...structure import BATCH_NORM, CONV, DEPTHWISE, LAYER_NORM, POINTWISE, UNIT, Stage, head, lka_rows
+from ...structure import LKA as LKA_NAMES
+from .plan import Sizes
 
 MOST_TAPS = 64  # a side of the largest depthwise kernel; MOST_TAPS in ops/kernels/block.h
 STAGES = range(1, 5)
-UNIT = "attn.spatial_gating_unit"
 KNOWN = (
     VAN, VANFeatures, Block, Attention, LKA, CFF, DWConv, PatchEmbed, nn.Identity, nn.ModuleList, layers.BatchNorm, layers.Conv,
     layers.Depthwise, layers.Dropout, layers.DropPath, layers.LayerNorm, layers.Linear, layers.Pointwise,
 )  # fmt: skip
-PARTS = {  # of a block, and what each may be
-    "": (Block,), "norm1": (layers.BatchNorm,), "norm2": (layers.BatchNorm,), "drop_path": (layers.DropPath,),
-    "attn": (Attention,), "attn.proj_1": (layers.Pointwise,), "attn.proj_2": (layers.Pointwise,),
-    UNIT: (LKA,), f"{UNIT}.conv0": (layers.Depthwise, nn.Identity), f"{UNIT}.conv1": (layers.Pointwise, nn.Identity),
-    f"{UNIT}.conv_spatial": (layers.Depthwise, nn.Identity), "mlp": (CFF,), "mlp.fc1": (layers.Pointwise,),
-    "mlp.dwconv": (DWConv,), "mlp.dwconv.dwconv": (layers.Depthwise,), "mlp.fc2": (layers.Pointwise,),
-    "mlp.drop": (layers.Dropout,),
+KINDS = {
+    POINTWISE: layers.Pointwise, DEPTHWISE: layers.Depthwise, CONV: layers.Conv, BATCH_NORM: layers.BatchNorm, LAYER_NORM: layers.LayerNorm,
+}  # fmt: skip
+HOLDERS = {  # of a block's layers
+    "": Block, "attn": Attention, UNIT: LKA, "mlp": CFF, "mlp.dwconv": DWConv, "mlp.drop": layers.Dropout, "drop_path": layers.DropPath,
 }  # fmt: skip
 SET_ON_MODELS = {"metadata"}  # the one attribute of a class that jvan gives to a module as well
 HOOKS = {"__fhook__", "__fhook2__"}  # Jittor's forward hooks; a fused module is never called
@@ -47,7 +46,7 @@ def sizes_of(model) -> Sizes:
     sizes = Sizes(
         in_chans=model.in_chans, classes=0 if isinstance(model.head, nn.Identity) else model.head.weight.shape[0],
         dw=dw, dw_d=dw_d, dilation=dilation, pw=pw, gate=gate, norm_eps=eps,
-        stages=tuple(_stage(model, i) for i in STAGES),
+        stages=_stages(model),
     )  # fmt: skip
     _check_shapes(sizes, _variables(model))
     return sizes
@@ -76,19 +75,35 @@ def _check_own(name: str, module) -> None:
 
 
 def _check_kinds(model, modules) -> None:
-    kinds = {"head": (layers.Linear, nn.Identity)}
-    for i in STAGES:
-        kinds[f"patch_embed{i}"], kinds[f"norm{i}"], kinds[f"block{i}"] = (PatchEmbed,), (layers.LayerNorm,), (nn.ModuleList,)  # fmt: skip
-        kinds[f"patch_embed{i}.proj"], kinds[f"patch_embed{i}.norm"] = (layers.Conv,), (layers.BatchNorm,)
-        for j in range(len(getattr(model, f"block{i}"))):
-            kinds.update({f"block{i}.{j}.{part}".rstrip("."): allowed for part, allowed in PARTS.items()})
-    for name, allowed in kinds.items():
+    for name, allowed in _kinds([len(getattr(model, f"block{i}")) for i in STAGES]).items():
         if type(modules.get(name)) not in allowed:
             found = type(modules[name]).__name__ if name in modules else "missing"
             raise NotFusable(f"{name} is {found}, not {allowed[0].__name__}")
 
 
-def _stage(model, i: int) -> StageSizes:
+def _kinds(depths: list[int]) -> dict[str, tuple[type, ...]]:
+    """What each module of a network may be; a part of the attention may be left out."""
+    kinds = {"head": (layers.Linear, nn.Identity)}
+    for i, depth in zip(STAGES, depths):
+        stage = Stage(i, 1, 1, depth, 1, 1, 1)
+        kinds[f"patch_embed{i}"], kinds[f"block{i}"] = (PatchEmbed,), (nn.ModuleList,)
+        for j in range(depth):
+            kinds.update({f"block{i}.{j}.{holder}".rstrip("."): (kind,) for holder, kind in HOLDERS.items()})
+        for row in stage.layers(lka_rows(1, 1, 1, 1)):
+            if row.kind in KINDS:
+                kinds[row.name] = (KINDS[row.kind], nn.Identity) if f".{UNIT}." in row.name else (KINDS[row.kind],)
+    return kinds
+
+
+def _stages(model) -> tuple[Stage, ...]:
+    stages, incoming = [], model.in_chans
+    for i in STAGES:
+        stages.append(_stage(model, i, incoming))
+        incoming = stages[-1].chans
+    return tuple(stages)
+
+
+def _stage(model, i: int, incoming: int) -> Stage:
     embed, blocks = getattr(model, f"patch_embed{i}").proj, getattr(model, f"block{i}")
     chans, _, kernel, _ = embed.weight.shape
     if embed.padding != kernel // 2:
@@ -97,68 +112,36 @@ def _stage(model, i: int) -> StageSizes:
         (block.mlp.fc1.weight.shape[0] for block in blocks), f"stage {i}'s blocks have different hidden widths"
     )
     stride = _whole(embed.stride, f"patch_embed{i}.proj's stride")
-    return StageSizes(chans=chans, depth=len(blocks), hidden=hidden, kernel=kernel, stride=stride)
+    return Stage(i, incoming, chans, len(blocks), hidden, kernel, stride)
 
 
 def _unit(lka: LKA, dwconv: layers.Depthwise) -> tuple:
     if lka.gate not in GATES:
         raise NotFusable(f'the gate of its attention is "{lka.gate}"')
-    sides = [0 if isinstance(part, nn.Identity) else part.weight.shape[2] for part in (lka.conv0, lka.conv_spatial)]
+    dw, dw_d, pw = (getattr(lka, name) for name in LKA_NAMES.values())
+    sides = [0 if isinstance(part, nn.Identity) else part.weight.shape[2] for part in (dw, dw_d)]
     if max(sides) > MOST_TAPS:
         raise NotFusable(f"its depthwise kernels are {max(sides)} wide, more than {MOST_TAPS}")
-    for name, side, layer in (("attention's conv0", sides[0], lka.conv0), ("feed-forward's dwconv", 3, dwconv)):
+    for name, side, layer in ((f"attention's {LKA_NAMES['dw']}", sides[0], dw), ("feed-forward's dwconv", 3, dwconv)):
         if side and layer.dilation != 1:
             raise NotFusable(f"the dilation of its {name} is {layer.dilation}, not 1")
-    dilation = _whole(lka.conv_spatial.dilation, "the dilation of its attention's conv_spatial") if sides[1] else 1
-    return (*sides, dilation, not isinstance(lka.conv1, nn.Identity), lka.gate)
+    dilation = _whole(dw_d.dilation, f"the dilation of its attention's {LKA_NAMES['dw_d']}") if sides[1] else 1
+    return (*sides, dilation, not isinstance(pw, nn.Identity), lka.gate)
 
 
 def _check_shapes(sizes: Sizes, variables: dict[str, Var]) -> None:
-    for name, shape in _shapes(sizes):
+    for name, shape in _shapes(sizes).items():
         if name not in variables:
             raise NotFusable(f"there is no tensor {name}")
         if tuple(variables[name].shape) != shape:
             raise NotFusable(f"{name} is {tuple(variables[name].shape)}, not {shape}")
 
 
-def _shapes(sizes: Sizes):
-    """Yield the name and the shape of every tensor that the fused network takes."""
-    incoming = sizes.in_chans
-    for i, stage in enumerate(sizes.stages, start=1):
-        chans = stage.chans
-        yield from _layer(f"patch_embed{i}.proj", chans, incoming, stage.kernel, stage.kernel)
-        yield from _batch_norm(f"patch_embed{i}.norm", chans)
-        for j in range(stage.depth):
-            yield from _block(f"block{i}.{j}", chans, stage.hidden, sizes)
-        yield from _layer(f"norm{i}", chans)
-        incoming = chans
-    if sizes.classes:
-        yield from _layer("head", sizes.classes, incoming)
-
-
-def _block(name: str, chans: int, hidden: int, sizes: Sizes):
-    for i in (1, 2):
-        yield from _batch_norm(f"{name}.norm{i}", chans)
-        yield f"{name}.layer_scale_{i}", (chans,)
-        yield from _layer(f"{name}.attn.proj_{i}", chans, chans, 1, 1)
-    for part, side in (("conv0", sizes.dw), ("conv_spatial", sizes.dw_d)):
-        if side:
-            yield from _layer(f"{name}.{UNIT}.{part}", chans, 1, side, side)
-    if sizes.pw:
-        yield from _layer(f"{name}.{UNIT}.conv1", chans, chans, 1, 1)
-    yield from _layer(f"{name}.mlp.fc1", hidden, chans, 1, 1)
-    yield from _layer(f"{name}.mlp.dwconv.dwconv", hidden, 1, 3, 3)
-    yield from _layer(f"{name}.mlp.fc2", chans, hidden, 1, 1)
-
-
-def _layer(name: str, *shape: int):
-    yield f"{name}.weight", shape
-    yield f"{name}.bias", shape[:1]
-
-
-def _batch_norm(name: str, chans: int):
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{name}.{part}", (chans,)
+def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """The name and the shape of every tensor that the fused network takes."""
+    rows = [row for stage in sizes.stages for row in stage.layers(sizes.unit(stage.chans))]
+    rows += head(sizes.stages[-1].chans, sizes.classes)
+    return {name: shape for row in rows for name, shape in row.tensors().items()}
 
 
 def _one(values, differ: str):

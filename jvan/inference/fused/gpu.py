@@ -12,11 +12,11 @@ from ...ops._jit import Arithmetic
 from ...ops.cuda import folded
 from ...ops.cuda.functions import layer_norm, patch_weight
 from ...ops.cuda.launch import rounded, why_not
+from ...structure import DEPTHWISE, Row, Stage
 from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .fusable import NotFusable, sizes_of, tensors_of
 from .network import InferenceNetwork
 from .packing import section
-from .plan import StageSizes
 
 
 class GPUInferenceVAN(InferenceNetwork):
@@ -47,47 +47,35 @@ class GPUInferenceVAN(InferenceNetwork):
     def _advance(self, x, stage: _Stage, last: bool):
         x = folded.patch_embed(x, stage.embed, stage.sizes.kernel, stage.sizes.stride)
         for block in stage.blocks:
-            x = folded.attention(x, block, self._sizes.dilation, self._sizes.gate)
+            x = folded.attention(x, block, self._sizes.gate)
             x = folded.feed_forward(x, block)
         shape, x = x.shape, x.float32() if last else x
         return layer_norm(x.reshape((-1, shape[-1])), *stage.norm, self._sizes.norm_eps).reshape(shape)
 
-    def _stage(self, i: int, sizes: StageSizes, tensors) -> _Stage:
+    def _stage(self, i: int, sizes: Stage, tensors) -> _Stage:
         embed = fold_patch_embed(section(tensors, f"patch_embed{i}."))
         rows = np.moveaxis(embed.weight, 1, -1).reshape(len(embed.weight), -1)  # in the order of ops.cuda's patches
-        blocks = [self._block(fold_block(section(tensors, f"block{i}.{j}."))) for j in range(sizes.depth)]
+        kept = tuple(sizes.block(self._sizes.unit(sizes.chans)))
+        folded_blocks = (fold_block(section(tensors, f"block{i}.{j}."), kept) for j in range(sizes.depth))
+        blocks = [block.map(self._on_device, _vector) for block in folded_blocks]
         norm = _vector(tensors[f"norm{i}.weight"]), _vector(tensors[f"norm{i}.bias"])
         weight = rounded(patch_weight(_vector(rows), sizes.kernel), self._dtype).stop_grad()
         return _Stage(sizes, Layer(weight, _vector(embed.bias)), blocks, norm)
 
-    def _block(self, block: FoldedBlock) -> FoldedBlock:
-        return FoldedBlock(
-            proj_1=self._product(block.proj_1),
-            dw=_depthwise(block.dw),
-            dw_d=_depthwise(block.dw_d),
-            pw=self._product(block.pw),
-            scale=_vector(block.scale),
-            proj_2=self._product(block.proj_2),
-            fc1=self._product(block.fc1),
-            dwconv=_depthwise(block.dwconv),
-            fc2=self._product(block.fc2),
-        )
-
-    def _product(self, layer: Layer | None) -> Layer | None:
-        return layer and Layer(rounded(_vector(layer.weight), self._dtype).stop_grad(), _vector(layer.bias))
+    def _on_device(self, row: Row, layer: Layer) -> Layer:
+        weight = _vector(layer.weight)
+        if row.kind != DEPTHWISE:  # whose taps stay float32
+            weight = rounded(weight, self._dtype).stop_grad()
+        return Layer(weight, _vector(layer.bias))
 
 
 class _Stage(NamedTuple):
     """A stage's sizes and its layers, of jt.Var."""
 
-    sizes: StageSizes
+    sizes: Stage
     embed: Layer
     blocks: list[FoldedBlock]
     norm: tuple
-
-
-def _depthwise(layer: Layer | None) -> Layer | None:
-    return layer and Layer(_vector(layer.weight), _vector(layer.bias))
 
 
 def _vector(array) -> jt.Var:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ...ops.cuda.arrays import stored
-from .fold import Layer, fold_block, fold_patch_embed
+from ...structure import DEPTHWISE
+from .fold import FoldedBlock, Layer, fold_block, fold_patch_embed
 from .plan import ALIGNMENT, BLOCK, Sizes
 
 
 def pack_weights(sizes: Sizes, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Every weight in the order in which the operator takes them, each piece on a cache line; tensors as `structure.tensors_of` names them."""
+    """Every weight in the order in which the operator takes them, each piece on a cache line; tensors as `fusable.tensors_of` names them."""
     return np.concatenate([_aligned(piece) for piece in _pieces(sizes, tensors)])
 
 
@@ -20,22 +21,23 @@ def _pieces(sizes: Sizes, tensors: dict[str, np.ndarray]):
         panels = _patch_panels(embed.weight, stem=i == 1)
         yield _pairs(panels) if sizes.pairs and i > 1 else panels
         yield _padded(embed.bias)
+        rows = tuple(stage.block(sizes.unit(stage.chans)))
         for j in range(stage.depth):
-            yield from _block_pieces(section(tensors, f"block{i}.{j}."), sizes.pairs)
+            block = fold_block(section(tensors, f"block{i}.{j}."), rows)
+            yield from _block_pieces(block, sizes.pairs)
         yield _padded(tensors[f"norm{i}.weight"])
         yield _padded(tensors[f"norm{i}.bias"])
     if sizes.classes:
         yield from _product(Layer(tensors["head.weight"], tensors["head.bias"]))
 
 
-def _block_pieces(tensors: dict[str, np.ndarray], pairs: bool) -> list[np.ndarray]:
-    block = fold_block(tensors)
-    pieces = _product(block.proj_1, pairs)
-    for layer in (block.dw, block.dw_d):
-        pieces += _depthwise(layer) if layer else []
-    pieces += _product(block.pw, pairs) if block.pw else []
-    pieces += [_padded(block.scale), *_product(block.proj_2, pairs)]
-    return pieces + _product(block.fc1, pairs) + _depthwise(block.dwconv) + _product(block.fc2, pairs)
+def _block_pieces(block: FoldedBlock, pairs: bool):
+    """The convolutions in the table's order, and the scale of the inner shortcut before the product that it belongs to."""
+    for row in block.rows:
+        if row.name == "attn.proj_2":
+            yield _padded(block.scale)
+        layer = block.layers[row.name]
+        yield from _depthwise(layer) if row.kind == DEPTHWISE else _product(layer, pairs)
 
 
 def _product(layer: Layer, pairs: bool = False) -> list[np.ndarray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...ops.gates import GATES
 from ...ops.shapes import convolved
+from ...structure import LKA, Row, Stage, lka_rows
 
 BLOCK = 32  # channels that lie together; BLOCK in product.h
 CACHE = 512 * 1024  # bytes of a core's cache that hidden maps may take
@@ -22,17 +23,6 @@ STAGE = ("chans", "depth", "hidden", "kernel", "stride", "height", "width", *STR
 
 
 @dataclass(frozen=True)
-class StageSizes:
-    """One stage of the network: output channels, blocks, hidden channels, and its patch embedding."""
-
-    chans: int
-    depth: int
-    hidden: int
-    kernel: int
-    stride: int
-
-
-@dataclass(frozen=True)
 class Sizes:
     """All that the operator must know of a network beside its weights."""
 
@@ -44,8 +34,13 @@ class Sizes:
     pw: bool
     gate: str
     norm_eps: float
-    stages: tuple[StageSizes, ...]
+    stages: tuple[Stage, ...]
     pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
+
+    def unit(self, chans: int) -> tuple[Row, ...]:
+        """The rows of the attention unit of a stage with this many channels."""
+        parts = [part for part, there in zip(LKA, (self.dw, self.dw_d, self.pw)) if there]
+        return lka_rows(chans, self.dw, self.dw_d, self.dilation, parts)
 
 
 def blocks(chans: int) -> int:
@@ -65,7 +60,7 @@ class Plan:
 class Work:
     """A stage on maps of one size: how it is computed (plan.h), and the floats of scratch that it needs."""
 
-    stage: StageSizes
+    stage: Stage
     height: int
     width: int
     team: int  # threads that share a picture
@@ -115,7 +110,7 @@ def make_plan(
     for i, stage in enumerate(sizes.stages):
         height, width = convolved((height, width), stage.kernel, stage.stride, stage.kernel // 2)
         maps.append((height, width))
-        row = asdict(stage)
+        row = stage._asdict()
         if i < last:
             work = Work(stage, height, width, team)
             scratch.append(work.scratch(sizes, chans, is_stem=i == 0))

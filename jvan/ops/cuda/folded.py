@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...structure import DEPTHWISE
 from ..gates import GATES
 from ..shapes import as_rows, convolved
 from . import functions as f
@@ -10,23 +11,28 @@ from .launch import rounded, run
 FAMILIES = ("depthwise", "depthwise_gelu", "epilogue", "shortcut", "layer_norm", "patches")
 
 
-def attention(x, block, dilation, gate):
-    """x·scale + proj_2(gate(u, pw(dw_d(dw(u))))) with u = gelu(proj_1(x)), x (N, H, W, C); a layer may be None."""
+def attention(x, block, gate):
+    """x·scale + proj_2(gate(u, unit(u))) with u = gelu(proj_1(x)), x (N, H, W, C); the unit is depthwise layers, then one product or none."""
     rows = as_rows(x)
-    u = f.add_bias(f.product(rows, block.proj_1.weight), block.proj_1.bias, gelu=True)
-    mask = u.reshape(x.shape)
-    for layer, spacing in ((block.dw, 1), (block.dw_d, dilation)):
-        mask = f.depthwise(mask, layer.weight, layer.bias, spacing) if layer else mask
-    out = f.product(_gated(as_rows(mask), block.pw, u, gate), block.proj_2.weight)
-    return _shortcut(out, block.proj_2.bias, rows, block.scale).reshape(x.shape)
+    u = f.add_bias(f.product(rows, block.layers["attn.proj_1"].weight), block.layers["attn.proj_1"].bias, gelu=True)
+    mask, pw = u.reshape(x.shape), None
+    for row, layer in block.unit:
+        if row.kind == DEPTHWISE:
+            mask = f.depthwise(mask, layer.weight, layer.bias, row.dilation)
+        else:
+            pw = layer
+    proj_2 = block.layers["attn.proj_2"]
+    out = f.product(_gated(as_rows(mask), pw, u, gate), proj_2.weight)
+    return _shortcut(out, proj_2.bias, rows, block.scale).reshape(x.shape)
 
 
 def feed_forward(x, block):
     """x + fc2(gelu(dwconv(fc1(x)))), x (N, H, W, C)"""
     rows = as_rows(x)
-    hidden = f.product(rows, block.fc1.weight).reshape((*x.shape[:3], -1))
-    hidden = f.depthwise_gelu(hidden, block.fc1.bias, block.dwconv.weight, block.dwconv.bias)
-    return _shortcut(f.product(as_rows(hidden), block.fc2.weight), block.fc2.bias, rows).reshape(x.shape)
+    fc1, dwconv, fc2 = (block.layers[f"mlp.{name}"] for name in ("fc1", "dwconv.dwconv", "fc2"))
+    hidden = f.product(rows, fc1.weight).reshape((*x.shape[:3], -1))
+    hidden = f.depthwise_gelu(hidden, fc1.bias, dwconv.weight, dwconv.bias)
+    return _shortcut(f.product(as_rows(hidden), fc2.weight), fc2.bias, rows).reshape(x.shape)
 
 
 def patch_embed(x, layer, size, stride):
