@@ -163,9 +163,10 @@ def _metadata(report: dict) -> list[str]:
         return lines
     labels = found["labels"]
     labels = labels if isinstance(labels, str) else f"{len(labels)} of its own" if labels else "none"
-    lines.append(
-        f"metadata: {_plain(found['arch'])}, {found['config']['num_classes']} classes, labels {_plain(labels)}"
-    )
+    dense = found.get("head")
+    classes = (dense or found["config"])["num_classes"]
+    lines.append(f"metadata: {found['task']}, {_plain(found['arch'])}, {classes} classes, labels {_plain(labels)}")
+    lines += [f"metadata head: {_plain(dense, 500)}"] if dense else []
     lines += [f"metadata {key}: {_plain(found[key], 300)}" for key in ("source", "source_sha256", "note") if found[key]]
     pixels = found["preprocessing"]
     return [

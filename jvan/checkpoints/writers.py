@@ -18,6 +18,7 @@ from .formats.pickle_writer import raw_bytes
 from .formats.torch_writer import write_torch
 from .metadata import Metadata
 from .names.origins import Origin, origin_named
+from .names.parts import BACKBONE
 from .names.rename import listed, translate
 from .reader import METADATA_KEY, open_checkpoint
 
@@ -84,7 +85,7 @@ def foreign_tensors(tensors: dict[str, np.ndarray], origin: Origin, suffix: str)
     if odd:
         raise CheckpointError(f"only {', '.join(FLOATS)} can be written: {listed(odd)}")
     with_head = "head.weight" in tensors
-    names = translate(tensors, origin.table(with_head), origin.name)
+    names = _foreign_names(tensors, origin, with_head)
     result = {}
     whole = suffix == ".pth" or (suffix == ".safetensors" and origin.name != "official")
     for name, array in tensors.items():
@@ -98,6 +99,21 @@ def foreign_tensors(tensors: dict[str, np.ndarray], origin: Origin, suffix: str)
         for name, value in zip(origin.extras, (1, 0)):
             result[prefix + name] = np.full(width, value, dtype)
     return result
+
+
+def _foreign_names(tensors, origin: Origin, with_head: bool) -> dict[str, str]:
+    """{our name: the project's}; of a network with a neck or heads only the backbone's differ from project to project."""
+    place = f"{BACKBONE}."
+    backbone = [name[len(place) :] for name in tensors if name.startswith(place)]
+    if not backbone:
+        return translate(tensors, origin.table(with_head), origin.name)
+    if origin.extras:
+        raise CheckpointError(f"{origin.name} has no place for a neck or heads; choose mmseg, mmpretrain or official")
+    names = translate(backbone, origin.bare, origin.name)
+    renamed = {
+        place + ours: foreign if foreign.startswith(place) else place + foreign for ours, foreign in names.items()
+    }
+    return {name: renamed.get(name, name) for name in tensors}
 
 
 def compare(path: Path, tensors: dict[str, np.ndarray], metadata: Metadata, beside: Path | None) -> None:

@@ -145,6 +145,11 @@ HEADLESS_NOTE = (
 )
 
 
+def not_of_the_backbone(name: str) -> str | None:
+    """The reason, as `dropped` has it, why a name is left out where the backbone alone is read."""
+    return Table(_DENSE).dropped(name)
+
+
 def origin_named(name: str) -> Origin:
     """A row of ORIGINS; ValueError for an unknown name."""
     if name not in ORIGINS:
