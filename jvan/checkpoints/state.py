@@ -153,7 +153,7 @@ def _with_parts(wanted: dict, shapes: dict, stored, found: Match, parts, dropped
     """({our name: tensor}, {our name: shape}) of the backbone and of `parts`, which are no longer counted as dropped."""
     if not parts:
         return wanted, shapes
-    names, reasons = find_parts(stored, found.prefix, parts)
+    names, reasons = find_parts(stored, next(iter(found.names)), parts)
     check_parts({ours: stored[name].shape for ours, name in names.items()}, parts)
     for reason, count in reasons.items():
         dropped[reason] -= count

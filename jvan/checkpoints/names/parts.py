@@ -24,16 +24,16 @@ class Part:
     table: Table | None = None
 
 
-def find_parts(names, prefix: str, parts) -> tuple[dict[str, str], dict[str, int]]:
+def find_parts(names, backbone: str, parts) -> tuple[dict[str, str], dict[str, int]]:
     """({our name: the file's} of all parts, how many names of each reason in `dropped` are these).
 
-    names: all in the file; prefix: what the backbone's begin with. Our names begin with the part's, as `neck.` and
+    names: all in the file; backbone: one of its backbone's. Our names begin with the part's, as `neck.` and
     `decode_head.`. Raises CheckpointError, with the part's name, for names that are unknown or collide.
     """
     plain = {uncompiled(name): name for name in names}
     found, reasons = {}, {}
     for part in parts:
-        place = _outside(prefix, part) + f"{part.name}."
+        place = _outside(uncompiled(backbone), part) + f"{part.name}."
         below = {name[len(place) :]: file for name, file in plain.items() if name.startswith(place)}
         kept = {name: file for name, file in below.items() if not name.endswith(COUNTER)}
         found.update({f"{part.name}.{ours}": file for ours, file in _translated(kept, part).items()})
@@ -67,11 +67,12 @@ def full_shapes(parts) -> dict[str, tuple[int, ...]]:
     return {f"{part.name}.{name}": tuple(shape) for part in parts for name, shape in part.shapes.items()}
 
 
-def _outside(prefix: str, part: Part) -> str:
+def _outside(backbone: str, part: Part) -> str:
     """What wraps backbone and part alike."""
-    if not prefix.endswith(f"{BACKBONE}."):
+    outside, found, _ = f".{backbone}".partition(f".{BACKBONE}.")
+    if not found:
         raise CheckpointError(f"the file holds a backbone alone, and no {part.name}; give a file of the whole network")
-    return prefix[: -len(BACKBONE) - 1]
+    return f"{outside}."[1:]
 
 
 def _translated(names: dict[str, str], part: Part) -> dict[str, str]:
