@@ -79,7 +79,7 @@ def _stopped(main, number: int, answers: bool) -> int:
 
 
 def _failed(main, error: BaseException, answers: bool) -> int:
-    if not (getattr(error, "common", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
+    if not (getattr(error, "raised_by_all", False) and int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))):
         tell(f"{_name(main)}: {one_line(error)}")
         _answer(one_line(error), answers)
     _end_for_all()

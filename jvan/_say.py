@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from ._stop import whole
 from ._text import printable
 
+OURS = "jvan: "  # what lines begin with that belong to no command
 LONGEST = 5000  # characters of a line; a path may have 4096
 
 
@@ -31,7 +32,7 @@ def tell(*lines: str) -> None:
 
 def say(line: str) -> None:
     """`tell` for what knows no command: the line begins with jvan's own name."""
-    tell(f"jvan: {line}")
+    tell(f"{OURS}{line}")
 
 
 def show_json(document, indent: int | None = None) -> None:

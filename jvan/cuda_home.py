@@ -109,9 +109,9 @@ def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
 
 def _other_variables() -> dict[str, str]:
     """What jvan set for Jittor besides CUDA, so that the lines are enough by themselves."""
-    from .boot.settings import chosen
+    from .boot.settings import defaults_set
 
-    return {name: value for name, value in chosen().items() if name != "nvcc_path"}
+    return {name: value for name, value in defaults_set().items() if name != "nvcc_path"}
 
 
 def _quoted(value: str) -> str:

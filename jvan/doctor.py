@@ -16,13 +16,18 @@ from .boot.cuda import check_cuda, check_gpus
 from .boot.import_hook import FATAL
 from .boot.probe import run_child
 from .boot.python import check_jittor
-from .boot.settings import BROKEN, OK, SLOW, Finding, asked, jittor_cache
+from .boot.settings import BROKEN, OK, SLOW, Finding, jittor_cache, setting
 
 NEEDED = 500 << 20  # a core and the operators of a VAN take some 200 MB
 # run by a child: an import that goes wrong can end the process, and two of them cannot be tried in one
 PROBE = """
-import jvan, json
-import jittor as jt
+import jvan, json, sys
+from jvan.errors import JittorRebuilt
+try:
+    import jittor as jt
+except JittorRebuilt as error:
+    print(error, file=sys.stderr)
+    sys.exit(75)
 total = float(jt.ones(3).sum())
 with jt.no_grad():
     corner = float(jt.nn.conv2d(jt.ones((1, 3, 5, 5)), jt.ones((2, 3, 3, 3)))[0, 1, 2, 2])
@@ -33,7 +38,7 @@ found = dict(version=jt.__version__, ok=ok, mkl=mkl, kernels=why_not(), bfloat16
 from jvan.device import cuda_fault
 print("\\n" + json.dumps(dict(found, cuda=bool(jt.has_cuda), fault=cuda_fault(), mpi=jt.mpi is not None)))
 """
-
+REBUILT = 75  # the probe's exit status where Jittor must be started again
 
 DESCRIPTION = "Say what this machine has, what was mended, what is still wrong and the command that mends it."
 
@@ -84,9 +89,9 @@ def _says_more(mended: dict[str, Finding], finding: Finding) -> bool:
 
 
 def check_mpi() -> Finding:
-    if asked("use_mpi", "1") != "1":
+    if setting("use_mpi", "1") != "1":
         return Finding("MPI", OK, "switched off by use_mpi")
-    path = shutil.which(asked("mpicc_path") or "mpicc")
+    path = shutil.which(setting("mpicc_path") or "mpicc")
     return Finding("MPI", OK, f"{path}: training on several processes" if path else "no mpicc: one process only")
 
 
@@ -129,7 +134,7 @@ def check_start(timeout: float) -> Finding:
         result = json.loads(output.strip().splitlines()[-1])
     except (IndexError, ValueError):
         return Finding(
-            "start", BROKEN, f"Jittor's import failed (status {status}): {last_line(errors or output)}", _hint(errors)
+            "start", BROKEN, f"Jittor's import failed (status {status}): {last_line(errors or output)}", _hint(status)
         )
     if not result["ok"]:
         return Finding("start", BROKEN, "Jittor starts but computes wrong numbers", "rm -r " + jittor_cache())
@@ -149,8 +154,8 @@ def last_line(text: str) -> str:
     return re.sub(r"^jvan\.errors\.Jittor\w+: ", "", lines[-1])[-600:] if lines else "no message"
 
 
-def _hint(errors: str) -> str:
-    if "must be started again" in errors:
+def _hint(status: int) -> str:
+    if status == REBUILT:
         return "python -m jvan.doctor, once more"
     return f"rm -r {jittor_cache()}/jt* makes Jittor compile anew; log_v=1 python -c 'import jvan, jittor' shows all it does"
 

@@ -9,10 +9,10 @@ class JvanError(Exception):
     """A job failed; the message is one line that names what was found, what was wanted and the fix.
 
     As text it is fit for a terminal, whatever names it quotes; `plain` has the names as they are.
-    `common` once `in_all` was called: all of several processes raise it at the same place, and the first alone prints it.
+    `raised_by_all` once `in_all` was called: all of several processes raise it at the same place, and the first alone prints it.
     """
 
-    common = False
+    raised_by_all = False
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -24,7 +24,7 @@ class JvanError(Exception):
 
     def in_all(self):
         """This error, as one of all processes."""
-        self.common = True
+        self.raised_by_all = True
         return self
 
 

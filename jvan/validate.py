@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         check_writable(path)
     with warnings_told(_tell):
         found = _measured(options)
-    if not found.first:
+    if not found.is_rank_zero:
         return 0
     for name, reason in found.corrupt:
         _tell(f"{name}: {reason}; it is not counted")

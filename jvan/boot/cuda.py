@@ -9,7 +9,7 @@ import shutil
 from .._say import say
 from ..errors import JvanError
 from .cache import make
-from .settings import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, locked
+from .settings import BROKEN, MENDED, OK, SLOW, Finding, jittor_cache, locked, set_by_user, set_default, setting
 from .shell import QUOTED
 from .toolkit import driver, locate, parts
 
@@ -24,8 +24,8 @@ def check_cuda(assembled: bool = False) -> Finding:
     The compilers and the driver are asked, and a home is assembled, only if `assembled`: at the moment when Jittor
     is imported. Before, it is enough to protect a process that imports Jittor alone.
     """
-    if by_user("nvcc_path"):
-        return _users_choice(asked("nvcc_path"))
+    if set_by_user("nvcc_path"):
+        return _users_choice(setting("nvcc_path"))
     smi = shutil.which("nvidia-smi") is not None  # Jittor asks it, and nothing else, before it takes or gets jtcuda
     if smi and has_jtcuda():
         return Finding("CUDA", OK, "Jittor's own toolkit (jtcuda)")
@@ -59,7 +59,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
         return _off(what, fix)
     why = parts.reasons(toolkit, archs)
     lacking = parts.unused(toolkit, whole=bool(why))
-    if lacking and by_user("conv_opt") and asked("conv_opt") in ("", "0"):
+    if lacking and set_by_user("conv_opt") and setting("conv_opt") in ("", "0"):
         return _off(f"conv_opt=0 asks for {', '.join(lacking)}, which {toolkit.name} lacks", "unset conv_opt")
     try:
         home = home_for(toolkit, archs, whole=bool(why))
@@ -68,7 +68,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
     from .toolkit.assemble import settings
 
     for variable, value in settings(home).items():
-        choose(variable, value)
+        set_default(variable, value)
     notes = [f"without {', '.join(lacking)}: Jittor's own convolutions are slow"] if lacking else []
     notes += _others(toolkits, toolkit)
     what = f"{toolkit.name} " + (f"as {home}, since {', '.join(why)}" if why else "as it is")
@@ -182,13 +182,13 @@ def has_jtcuda() -> bool:
 
 
 def _off(why: str, fix: str = "") -> Finding:
-    choose("nvcc_path", "")
+    set_default("nvcc_path", "")
     return Finding("CUDA", MENDED, f"{why}: switched off, {DOWN}", fix)
 
 
 def _driver_only() -> Finding:
     # with a driver and no nvcc, Jittor's import downloads a toolkit from its own server, and fails where it cannot
-    choose("nvcc_path", "")
+    set_default("nvcc_path", "")
     takes = driver.version() or (0, 0)
     fix = WHEELS if takes >= (13, 0) else "install a toolkit of CUDA 11 or 12, whole"
     return Finding("CUDA", SLOW, f"an NVIDIA driver but no nvcc: {DOWN}", f"for the GPU: {fix}")

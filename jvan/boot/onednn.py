@@ -10,7 +10,19 @@ import struct
 import sys
 
 from .cache import make
-from .settings import BROKEN, MENDED, OK, SLOW, Finding, asked, by_user, choose, jittor_cache, leave, locked
+from .settings import (
+    BROKEN,
+    MENDED,
+    OK,
+    SLOW,
+    Finding,
+    jittor_cache,
+    locked,
+    set_by_user,
+    set_default,
+    setting,
+    unset_default,
+)
 from .shell import BARE
 
 WHEEL = "onednn-devel-cpu-gomp==2022.2.1"
@@ -29,20 +41,20 @@ COST = "Jittor's own convolutions and matrix products run some 40 times slower (
 
 def check_onednn() -> Finding:
     """Leave a working oneDNN alone, put the wheel's where Jittor looks, or switch it off and say what that costs."""
-    if by_user("use_mkl") and asked("use_mkl") != "1":
-        return Finding("oneDNN", SLOW, f"switched off by use_mkl={asked('use_mkl')}: {COST}", "unset use_mkl")
+    if set_by_user("use_mkl") and setting("use_mkl") != "1":
+        return Finding("oneDNN", SLOW, f"switched off by use_mkl={setting('use_mkl')}: {COST}", "unset use_mkl")
     if "mkl_include_path" in os.environ and "mkl_lib_path" in os.environ:
         what = "mkl_include_path and mkl_lib_path are set, which make Jittor's import fail with an undefined name"
         return Finding("oneDNN", BROKEN, what, "unset mkl_include_path mkl_lib_path")
     place = onednn_place()
     if place is not None and works(place):
-        leave("use_mkl")
+        unset_default("use_mkl")
         return Finding("oneDNN", OK, f"found at {place}")
     source = find_wheel() if _wheel_fits() else None
-    if source is None and by_user("use_mkl") and BARE.search(jittor_cache()):  # os.system("cd …"), without quotes
+    if source is None and set_by_user("use_mkl") and BARE.search(jittor_cache()):  # os.system("cd …"), without quotes
         what = f"left to Jittor's own download, as use_mkl=1 asks, which does not work in {jittor_cache()!r}"
         return Finding("oneDNN", BROKEN, what, "unset use_mkl, or set HOME to a plain folder")
-    if source is None and by_user("use_mkl"):
+    if source is None and set_by_user("use_mkl"):
         return Finding("oneDNN", OK, "left to Jittor's own download, as use_mkl=1 asks")
     if source is None:
         return _without()
@@ -51,7 +63,7 @@ def check_onednn() -> Finding:
     except OSError as error:
         what = f"cannot be linked to {place} ({error.strerror or error})"
         return Finding("oneDNN", BROKEN, what, "make that folder writable, or set HOME to a folder that is")
-    leave("use_mkl")
+    unset_default("use_mkl")
     return Finding("oneDNN", MENDED, f"linked {source[1]} to where Jittor looks, {place}")
 
 
@@ -185,5 +197,5 @@ def _without() -> Finding:
         fix = 'use_mkl=1 python -c "import jittor" lets Jittor download its own, once'
     else:
         fix = "none known: Jittor has no oneDNN for this platform"
-    choose("use_mkl", "0")  # otherwise Jittor tries to download its own, and fails to import where it cannot
+    set_default("use_mkl", "0")  # otherwise Jittor tries to download its own, and fails to import where it cannot
     return Finding("oneDNN", SLOW, f"not found, so Jittor runs without it: {COST}", fix, aloud=True)

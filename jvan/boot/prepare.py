@@ -14,7 +14,7 @@ from . import import_hook
 from .cuda import check_cuda
 from .onednn import check_onednn
 from .python import check_python_config
-from .settings import MENDED, OK, Finding, choose
+from .settings import MENDED, OK, Finding, set_default
 
 _findings: list[Finding] | None = None
 
@@ -41,6 +41,6 @@ def prepare() -> list[Finding]:
 
 def check_torch() -> Finding:
     """Keep Jittor from importing an installed torch, whose oneDNN clashes with its own in one process."""
-    if choose("FIX_TORCH_ERROR", "0"):
+    if set_default("FIX_TORCH_ERROR", "0"):
         return Finding("torch", MENDED, "Jittor would import it where it is installed; FIX_TORCH_ERROR set to 0")
     return Finding("torch", OK, "FIX_TORCH_ERROR is set")

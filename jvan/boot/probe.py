@@ -8,7 +8,7 @@ import tempfile
 import threading
 
 from .. import children
-from .._say import say
+from .._say import OURS, say
 
 
 def run_child(code: str, timeout: float) -> tuple[int | None, str, str]:
@@ -35,8 +35,8 @@ def run_child(code: str, timeout: float) -> tuple[int | None, str, str]:
             lines = []
             for line in child.stderr:
                 lines.append(line)
-                if line.startswith("jvan: "):
-                    say(line.removeprefix("jvan: ").rstrip("\n"))
+                if line.startswith(OURS):
+                    say(line.removeprefix(OURS).rstrip("\n"))
             status = child.wait()
         finally:
             timer.cancel()

@@ -15,12 +15,12 @@ from .settings import (
     MENDED,
     OK,
     Finding,
-    asked,
-    by_user,
-    choose,
     jittor_cache,
-    leave,
     package_folder,
+    set_by_user,
+    set_default,
+    setting,
+    unset_default,
 )
 from .shell import BARE
 
@@ -71,7 +71,7 @@ def hide_unfit_cupy() -> None:
 
 
 def check_compiler() -> Finding:
-    chosen = asked("cc_path")
+    chosen = setting("cc_path")
     default = "clang++" if platform.system() == "Darwin" else "g++"
     if chosen is not None and not shutil.which(chosen):
         return Finding(
@@ -101,18 +101,18 @@ def check_python_config() -> Finding:
 
     Jittor falls back to /usr/bin, whose headers are the system's and not a pyenv's or uv's.
     """
-    if os.name != "nt" and by_user("python_config_path") and not _shell_safe(jittors_python_config() or ""):
+    if os.name != "nt" and set_by_user("python_config_path") and not _shell_safe(jittors_python_config() or ""):
         what = f"Jittor would take {jittors_python_config()!r}, which a shell does not take as one word"
         return Finding("python-config", BROKEN, what, "set python_config_path to a path without such characters")
-    if os.name == "nt" or by_user("python_config_path"):
-        return Finding("python-config", OK, asked("python_config_path") or "left to Jittor")
-    leave("python_config_path")
+    if os.name == "nt" or set_by_user("python_config_path"):
+        return Finding("python-config", OK, setting("python_config_path") or "left to Jittor")
+    unset_default("python_config_path")
     found = jittors_python_config()
     if found and _belongs_to(sys.base_prefix, found) and _shell_safe(found):
         return Finding("python-config", OK, found)
     base = os.path.join(sys.base_prefix, "bin", f"python{VERSION}-config")
     if os.access(base, os.X_OK) and _shell_safe(base):
-        choose("python_config_path", base)
+        set_default("python_config_path", base)
         return Finding(
             "python-config", MENDED, f"Jittor would take {found or 'none'}; python_config_path set to {base}"
         )
@@ -128,7 +128,7 @@ def check_python_config() -> Finding:
     if not _shell_safe(script):
         what = f"none, and one in {script!r} would not be found: a shell does not take that as one word"
         return Finding("python-config", BROKEN, what, "set HOME to a folder whose name is plain letters")
-    choose("python_config_path", script)
+    set_default("python_config_path", script)
     return Finding("python-config", MENDED, f"Jittor would take {found or 'none'}; wrote {script}")
 
 
@@ -145,7 +145,7 @@ def jittors_python_config() -> str | None:
     executable = sys.executable or ""
     folder = os.path.dirname(executable)
     paths = [
-        asked("python_config_path", ""),
+        setting("python_config_path", ""),
         f"{folder}/python{VERSION}-config",
         f"{executable}-config",
         f"/usr/bin/python{VERSION}-config",

@@ -12,7 +12,7 @@ from ..ownership import open_unlinked
 OK, MENDED, SLOW, BROKEN = "ok", "mended", "slow", "broken"
 DAMAGE = (ValueError, OSError, AttributeError)  # what a config.json that is no JSON object raises
 
-_chosen: dict[str, str] = {}
+_defaults: dict[str, str] = {}
 
 
 class Finding(NamedTuple):
@@ -25,32 +25,32 @@ class Finding(NamedTuple):
     aloud: bool = False  # worth a warning at import, not only a line of the doctor's
 
 
-def asked(variable: str, default: str | None = None) -> str | None:
+def setting(variable: str, default: str | None = None) -> str | None:
     """One of Jittor's settings, whose names are lower case, as the environment has it."""
     return os.environ.get(variable, default)
 
 
-def by_user(variable: str) -> bool:
+def set_by_user(variable: str) -> bool:
     """Whether an environment variable holds something that was not put there by `choose`."""
-    return variable in os.environ and os.environ[variable] != _chosen.get(variable)
+    return variable in os.environ and os.environ[variable] != _defaults.get(variable)
 
 
-def choose(variable: str, value: str) -> bool:
+def set_default(variable: str, value: str) -> bool:
     """Set an environment variable unless the user did, even to nothing; children inherit it. True if it was set here."""
-    if by_user(variable):
+    if set_by_user(variable):
         return False
-    os.environ[variable] = _chosen[variable] = value
+    os.environ[variable] = _defaults[variable] = value
     return True
 
 
-def chosen() -> dict[str, str]:
+def defaults_set() -> dict[str, str]:
     """Every variable that `choose` set and that still holds what it set."""
-    return {name: value for name, value in _chosen.items() if os.environ.get(name) == value}
+    return {name: value for name, value in _defaults.items() if os.environ.get(name) == value}
 
 
-def leave(variable: str) -> None:
+def unset_default(variable: str) -> None:
     """Take back what `choose` set, once its reason is gone."""
-    if variable in os.environ and not by_user(variable):
+    if variable in os.environ and not set_by_user(variable):
         del os.environ[variable]
 
 

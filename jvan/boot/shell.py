@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 
-from .settings import BROKEN, OK, Finding, asked, choose, jittor_cache, package_folder
+from .settings import BROKEN, OK, Finding, jittor_cache, package_folder, set_default, setting
 
 QUOTED = re.compile(r'[$`"\\\n\r]')  # what a shell reads between double quotes, and what ends a line of it or of C++
 BARE = re.compile(r"""[\s$`"'\\;&|<>()*?\[\]{}#~!]""")  # what it reads without them
@@ -26,10 +26,10 @@ def check_paths() -> Finding:
         if path and QUOTED.search(path):
             return refused(what, path)
     if BARE.search(jittor_cache()):
-        choose("use_nccl", "0")  # its archive's path stands without quotes, and jvan has no use for it
-    mpicc = shutil.which(asked("mpicc_path") or "mpicc")
+        set_default("use_nccl", "0")  # its archive's path stands without quotes, and jvan has no use for it
+    mpicc = shutil.which(setting("mpicc_path") or "mpicc")
     if mpicc and BARE.search(mpicc):
-        choose("use_mpi", "0")  # Jittor's import would fail
+        set_default("use_mpi", "0")  # Jittor's import would fail
     return Finding("paths", OK, "none holds what a shell would run")
 
 
@@ -48,4 +48,4 @@ def _paths():
     for name in ("prefix", "base_prefix", "exec_prefix"):
         yield f"Python's {name}", getattr(sys, name)
     for name in VARIABLES:
-        yield name, asked(name)
+        yield name, setting(name)

@@ -85,7 +85,7 @@ class Source:
                 mapped.close()
 
 
-class Span:
+class SpanBytes:
     """`nbytes` bytes of a source from `start` on: where a tensor's storage lies."""
 
     __slots__ = ("nbytes", "source", "start")
@@ -98,7 +98,7 @@ class Span:
         return self.source.view(self.start, self.start + self.nbytes)
 
 
-class Held:
+class HeldBytes:
     """Bytes that are in memory already: a small array inside a pickle."""
 
     __slots__ = ("data",)
@@ -115,7 +115,7 @@ class Held:
         return self.data
 
 
-class Part:
+class PartBytes:
     """`nbytes` bytes of another storage, from `start` on; the other may learn its place in the file later."""
 
     __slots__ = ("nbytes", "start", "whole_of")
@@ -131,27 +131,27 @@ class Part:
         return memoryview(self.whole_of.view())[self.start : self.start + self.nbytes]
 
 
-class Text(Span):
+class TextBytes(SpanBytes):
     """A long string of a pickle, left in the file."""
 
     __slots__ = ("_characters",)
 
-    def as_latin1(self) -> Latin1:
+    def as_latin1(self) -> Latin1Bytes:
         """The bytes that `_codecs.encode(text, "latin1")` would make of it, made when they are asked for."""
         if not hasattr(self, "_characters"):
             held, step = np.frombuffer(self.view(), np.uint8), 1 << 20
             leading = (held[at : at + step] & 0xC0 != 0x80 for at in range(0, len(held), step))
             self._characters = sum(int(np.count_nonzero(piece)) for piece in leading)
-        return Latin1(self, self._characters)
+        return Latin1Bytes(self, self._characters)
 
 
-class Latin1:
+class Latin1Bytes:
     """Bytes that a pickle holds as a long string, a character each."""
 
     __slots__ = ("nbytes", "text")
     whole = False
 
-    def __init__(self, text: Text, nbytes: int):
+    def __init__(self, text: TextBytes, nbytes: int):
         self.text, self.nbytes = text, nbytes
 
     def view(self) -> bytes:

@@ -76,7 +76,7 @@ def evaluate(
         if confusion:
             np.add.at(matrix, (truth, order[:, 0]), 1)
         loss_sum += _cross_entropy(logits, truth)
-    loader.learn(processes.gathered(loader.met))
+    loader.report_unreadable(processes.gathered(loader.unreadable))
     matrix = processes.sum(matrix) if confusion else None
     total = float(processes.sum(np.array([loss_sum], np.float64))[0])
     pictures, right, in_top5 = processes.sum(np.stack([pictures, right, in_top5]))

@@ -37,7 +37,7 @@ def measure(predictor, data, options, say, progress) -> Measure:
     split = open_split(data, "val")
     labels, how = match(split.classes, predictor.labels, predictor.metadata.labels is not None)
     processes = Processes()
-    if processes.first:
+    if processes.is_rank_zero:
         say(split, how)
     with Loader(
         split, Evaluate(predictor.metadata.preprocessing), seed=0, batch_size=options.batch_size, workers=options.workers,
@@ -56,7 +56,7 @@ def measure(predictor, data, options, say, progress) -> Measure:
         )
         corrupt = tuple(loader.corrupt)
     entry = entry_for(predictor.weights) or entry_with(predictor.metadata.source_sha256)
-    return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.first)
+    return Measure(found, predictor, split.title, corrupt, entry.top1 if entry else None, processes.is_rank_zero)
 
 
 def match(classes: tuple[str, ...], labels: tuple[Label, ...], named: bool) -> tuple[np.ndarray, str]:

@@ -24,7 +24,7 @@ class Measure(Measured):
     data: str
     corrupt: tuple[tuple[str, str], ...]
     claim: float | None
-    first: bool
+    is_rank_zero: bool
 
     def classes(self):
         """Yield (index, label, pictures, top-1, top-5) of every class that has pictures."""

@@ -40,7 +40,7 @@ class Loader:
     (None: Pillow's own limit) is a corrupt one; `transform.short`, if there, is the short side that suffices of a large one.
 
     `corrupt` lists (name, reason) of the pictures that could not be read; DataError for more than one and 1 %. One
-    of several processes knows its own alone: they wait in `met` until `learn` is given those of all.
+    of several processes knows its own alone: they wait in `unreadable` until `report_unreadable` is given those of all.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loader:
         self.work = Work(split, transform, seed, batch_size, rank, ranks, mixup, shuffle, drop_last, max_pixels)
         self.workers = min(workers, -(-self.work.rows // 2))
         self.corrupt: list[tuple[str, str]] = []
-        self.met: list[tuple[int, str, str]] = []  # (index, name, reason)
+        self.unreadable: list[tuple[int, str, str]] = []  # (index, name, reason)
         self._seen: set[int] = set()
         self._pool: Pool | None = None
 
@@ -106,9 +106,9 @@ class Loader:
         indices = work.indices(epoch, step)
         weights = (indices >= 0).astype(np.float32)
         indices = indices.copy()
-        self.met += [(each.index, each.name, each.reason) for each in made.bad if each.index not in self._seen]
+        self.unreadable += [(each.index, each.name, each.reason) for each in made.bad if each.index not in self._seen]
         if work.ranks == 1:
-            self.learn(self.met)
+            self.report_unreadable(self.unreadable)
         for each in made.bad:
             if each.instead < 0:
                 weights[each.row] = 0
@@ -119,10 +119,10 @@ class Loader:
             targets = work.mix(epoch, step).targets(targets, work.mixup.classes, work.mixup.smoothing)
         return Batch(arrays[PICTURES], targets, indices, weights)
 
-    def learn(self, met: list) -> None:
+    def report_unreadable(self, found: list) -> None:
         """Note what all processes `met`, each picture once; DataError, in all of them, where these are too many."""
-        self.met = []
-        for index, name, reason in sorted(met):
+        self.unreadable = []
+        for index, name, reason in sorted(found):
             if index not in self._seen:
                 self._seen.add(index)
                 self.corrupt.append((name, reason))

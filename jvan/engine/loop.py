@@ -38,20 +38,20 @@ def train(config: TrainConfig, tell=show) -> Result:
     use_device(config.device)
     processes = Processes()
     check_device(config.dtype, config.sync_bn, processes.count)
-    tell = tell if processes.first else _silent
+    tell = tell if processes.is_rank_zero else _silent
     task = config.task
     data = task.open_data(config)
     weights = task.starting_weights(config)
     config = task.settle(config, weights, len(data.train), processes.count)
-    with processes.agreed():
+    with processes.fail_together():
         task.check_step(config, weights, processes.count)
     model, origin = task.make_network(config, weights, data.train)
     run = Run(config, model, processes, task.digest(data.train))
-    output = Output(config, writes=processes.first)
+    output = Output(config, writes=processes.is_rank_zero)
     steps_per_epoch = len(data.train) // config.batch_size
     total = min(config.epochs * steps_per_epoch, config.max_steps or float("inf"))
     with ExitStack() as stack:
-        with processes.agreed():
+        with processes.fail_together():
             stack.enter_context(output.claimed())
             run.go_on_from(output.found(run.data, tell))
         processes.check_same_step(run.step)
@@ -64,7 +64,7 @@ def train(config: TrainConfig, tell=show) -> Result:
             tell(f"{config.weights}: {note}")
         pictures = stack.enter_context(task.training(config, data.train, model.metadata, processes))
         held_out = stack.enter_context(task.testing(config, data.val, model.metadata, processes))
-        log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.first, tell))
+        log = stack.enter_context(Log(output.folder, run.progress, total, config, processes.is_rank_zero, tell))
         request = stack.enter_context(StopRequest(tell))
         stack.push(run.saved_at_failure(output))
         for epoch in range(run.progress.validated, config.epochs):
@@ -73,7 +73,7 @@ def train(config: TrainConfig, tell=show) -> Result:
             batches = pictures.epoch(epoch, run.step - epoch * steps_per_epoch) if run.step < total else ()
             for batch in run.batches(batches):
                 lr = learning_rate(run.step, steps_per_epoch, config)
-                outcome = run.gradients(batch, Flags(stop=bool(request.signal), unreadable=bool(pictures.met)))
+                outcome = run.gradients(batch, Flags(stop=bool(request.signal), unreadable=bool(pictures.unreadable)))
                 if outcome.flags.failed:
                     run.undo()
                     raise TrainingError(OTHER_FAILED.format(processes.rank))
@@ -92,7 +92,7 @@ def train(config: TrainConfig, tell=show) -> Result:
                     log.skipped(run.step + 1, run.skip())
                 log.step(run.step, epoch + 1, lr, outcome.loss, run.progress.loss_scale, outcome.parts)
                 if outcome.flags.unreadable:
-                    pictures.learn(processes.gathered(pictures.met))
+                    pictures.report_unreadable(processes.gathered(pictures.unreadable))
                 log.corrupt(pictures.corrupt)
                 if outcome.flags.stop:
                     run.save(output)

@@ -1,6 +1,6 @@
 """Several processes on Jittor's MPI engine: who this one is, and means and sums over all.
 
-Every process must make the same Jittor calls in the same order: nothing of Jittor may stand under `if first`.
+Every process must make the same Jittor calls in the same order: nothing of Jittor may stand under `if is_rank_zero`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Processes:
 
     def __init__(self):
         self.rank, self.count = (jt.rank, jt.world_size) if jt.in_mpi else (0, 1)
-        self.first = self.rank == 0
+        self.is_rank_zero = self.rank == 0
 
     @contextmanager
-    def agreed(self):
+    def fail_together(self):
         """What fails inside in one process fails in all: else the others would wait for it for ever."""
         try:
             yield

@@ -17,7 +17,7 @@ class Data(NamedTuple):
 class Measured(ABC):
     """What `jvan validate` prints and writes."""
 
-    first: bool  # of several processes, the one that speaks
+    is_rank_zero: bool  # of several processes, the one that speaks
     corrupt: tuple[tuple[str, str], ...]  # (name, reason) of pictures that could not be read
 
     @abstractmethod

@@ -20,12 +20,9 @@ def assign(model, tensors: dict[str, np.ndarray], strict: bool = True, allow_mis
     parameters = model.state_dict()
     missing = [n for n in parameters if n not in tensors and not n.startswith(tuple(allow_missing))]
     unexpected = [n for n in tensors if n not in parameters]
-    misshapen = [
-        f"{n} is {tuple(tensors[n].shape)} in the file but {tuple(p.shape)} in the model"
-        for n, p in parameters.items()
-        if n in tensors and tuple(p.shape) != tuple(tensors[n].shape)
-    ]
-    faults = [("misshapen", misshapen)]
+    shapes = {n: (tuple(tensors[n].shape), tuple(p.shape)) for n, p in parameters.items() if n in tensors}
+    misshapen = {n: pair for n, pair in shapes.items() if pair[0] != pair[1]}
+    faults = [("misshapen", [f"{n} is {a} in the file but {b} in the model" for n, (a, b) in misshapen.items()])]
     if strict:
         faults += [("missing", missing), ("unexpected", unexpected)]
     found = [f"{len(names)} {kind}: {_some(names)}" for kind, names in faults if names]
@@ -65,7 +62,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _fix(misshapen: list[str]) -> str:
-    if misshapen and all(text.startswith("head.") for text in misshapen):
+def _fix(misshapen) -> str:
+    """What to do where the tensors of these names have other shapes."""
+    if misshapen and all(name.startswith(HEAD) for name in misshapen):
         return "build the network with the file's number of classes, or use create_model(weights=…, drop_head=True)"
     return "build the network with jvan.create_model(weights=…), which reads its configuration from the file"

@@ -20,7 +20,7 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(os, "environ", {"HOME": str(folder), "PATH": str(tmp_path / "bin")})
-    monkeypatch.setattr(boot_settings, "_chosen", {})
+    monkeypatch.setattr(boot_settings, "_defaults", {})
     monkeypatch.setattr(locate, "USUAL", ())
     monkeypatch.setattr(parts, "SYSTEM", ((), ()))
     monkeypatch.setattr(driver, "version", lambda: None)

@@ -61,13 +61,13 @@ def test_what_the_user_set_is_kept_even_if_empty(home):
 
 
 def test_choose_and_leave(home):
-    assert boot_settings.choose("a", "1") and boot_settings.choose("a", "2") and os.environ["a"] == "2"
-    assert not boot_settings.by_user("a")
-    boot_settings.leave("a")
+    assert boot_settings.set_default("a", "1") and boot_settings.set_default("a", "2") and os.environ["a"] == "2"
+    assert not boot_settings.set_by_user("a")
+    boot_settings.unset_default("a")
     assert "a" not in os.environ
     os.environ["a"] = "mine"
-    assert not boot_settings.choose("a", "3")
-    boot_settings.leave("a")
+    assert not boot_settings.set_default("a", "3")
+    boot_settings.unset_default("a")
     assert os.environ["a"] == "mine"
 
 

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from jvan.checkpoints.published.part import Part
+from jvan.checkpoints.published.part import Partial
 from jvan.checkpoints.published.weights_cache import obtain, place
 from jvan.errors import DownloadError
 
@@ -166,7 +166,7 @@ def test_a_record_that_is_a_link_is_replaced(served, victim):
 
 
 def test_a_part_that_is_exchanged_between_two_attempts(victim):
-    part = Part(place(entry()))
+    part = Partial(place(entry()))
     with part.open(0) as file:
         file.write(CONTENT[:500])
     assert part.size() == 500

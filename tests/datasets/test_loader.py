@@ -216,14 +216,14 @@ def test_several_processes_count_together(tmp_path):
     loaders = [Loader(split, EVALUATE, 0, 20, rank=rank, ranks=2, shuffle=False, drop_last=False) for rank in range(2)]
     for loader in loaders:
         assert len(list(loader.epoch(0))) == 10 and not loader.corrupt
-    assert [len(loader.met) for loader in loaders] == [2, 1]
-    met = [row for loader in loaders for row in loader.met]
-    loaders[0].learn(met[1:] + met[1:])
+    assert [len(loader.unreadable) for loader in loaders] == [2, 1]
+    met = [row for loader in loaders for row in loader.unreadable]
+    loaders[0].report_unreadable(met[1:] + met[1:])
     assert len(loaders[0].corrupt) == 2
     for loader in loaders:
         with pytest.raises(DataError, match=r"3 of 200 pictures .* more than 1 %") as error:
-            loader.learn(met)
-        assert error.value.common and not loader.met
+            loader.report_unreadable(met)
+        assert error.value.raised_by_all and not loader.unreadable
 
 
 def test_one_is_never_an_error(tmp_path):

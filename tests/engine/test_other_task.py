@@ -95,7 +95,7 @@ class Brush(Answerer):
 
 
 class Share(Measured):
-    first, corrupt = True, ()
+    is_rank_zero, corrupt = True, ()
 
     def __init__(self, share):
         self.share = share

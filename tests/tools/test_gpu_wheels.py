@@ -75,7 +75,7 @@ def test_what_cannot_be_installed_is_one_line(carry, tmp_path, capsys):
 
 def test_a_step_chooses_its_settings_itself(monkeypatch, tmp_path):
     """What `import jvan` chose here is not handed on as the user's choice; what the user set is."""
-    monkeypatch.setattr(boot_settings, "_chosen", {"use_mkl": "0", "nvcc_path": ""})
+    monkeypatch.setattr(boot_settings, "_defaults", {"use_mkl": "0", "nvcc_path": ""})
     monkeypatch.setenv("use_mkl", "0")
     monkeypatch.setenv("nvcc_path", "/usr/bin/nvcc")
     monkeypatch.setenv("PYTHONPATH", "/mine")

@@ -13,7 +13,7 @@ from jvan._say import show
 from jvan.boot.cuda import check_cuda, check_gpus
 from jvan.boot.onednn import check_onednn
 from jvan.boot.python import check_compiler, check_headers
-from jvan.boot.settings import OK, asked
+from jvan.boot.settings import OK, setting
 
 GPU_QUERY = "name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.mem"
 
@@ -23,7 +23,7 @@ def before_jittor() -> dict:
     checks = (lambda: check_cuda(assembled=True), check_gpus, check_headers, check_compiler, check_onednn)
     findings = [check() for check in checks]
     lines = {f.name: f.what if f.status == OK else f"{f.status}: {f.what}" + f"; {f.fix}" * bool(f.fix) for f in findings}  # fmt: skip
-    compiler = _said([asked("cc_path") or "g++", "--version"]).partition("\n")[0]
+    compiler = _said([setting("cc_path") or "g++", "--version"]).partition("\n")[0]
     return {"ok": False, "reason": "Jittor does not start", "findings": lines, "g++ version": compiler}
 
 

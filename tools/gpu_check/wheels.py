@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from jvan import children
-from jvan.boot.settings import chosen
+from jvan.boot.settings import defaults_set
 from jvan.errors import JvanError
 from jvan.files import cache_dir
 from jvan.ownership import is_trusted, make_private_folder
@@ -50,7 +50,7 @@ def environment(site: Path | None) -> dict[str, str]:
 
     Without those that `import jvan` set in this one: a step may find a Jittor and a numpy that are not here.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in chosen()}
+    kept = {name: value for name, value in os.environ.items() if name not in defaults_set()}
     paths = [str(site.resolve())] if site else []
     before = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**kept, "PYTHONPATH": os.pathsep.join(paths + before)}

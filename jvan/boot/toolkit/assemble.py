@@ -15,7 +15,7 @@ import tempfile
 
 from ... import children
 from ...errors import JvanError
-from ..settings import asked
+from ..settings import setting
 from . import parts as of
 from .locate import Toolkit, folders, show
 from .swap import put
@@ -166,7 +166,7 @@ def _compile_transpose(home: str, toolkit: Toolkit, archs: list[int], whole: boo
         "-Xcompiler",
         "-fPIC",
         "-ccbin",
-        asked("cc_path") or "g++",
+        setting("cc_path") or "g++",
         *_targets(toolkit, archs),
     ]
     command += [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..file_bytes import Part, Source, shown
+from ..file_bytes import PartBytes, Source, shown
 from ..pickles.numpy_objects import fortran_strides
 from ..tensor import DTYPES, LazyTensor
 from .zip_container import ZipContainer, ZipEntry
@@ -34,7 +34,7 @@ def _array(source: Source, entry: ZipEntry) -> LazyTensor:
     if code not in DTYPES:
         raise source.error(f"the array {name} is of the type {shown(code)}, not of numbers; leave it out")
     shape = tuple(int(n.strip().rstrip("L")) for n in sizes.split(",") if n.strip())
-    data = Part(entry, begin, entry.nbytes - begin)
+    data = PartBytes(entry, begin, entry.nbytes - begin)
     strides = fortran_strides(shape) if fortran == "True" else None
     tensor = LazyTensor(source, data, DTYPES[code], shape, strides, order=">" if order == ">" else "<")
     if tensor.nbytes != data.nbytes:

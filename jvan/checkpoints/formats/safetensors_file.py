@@ -5,7 +5,7 @@ Described in the README of huggingface/safetensors; read more strictly here than
 
 from __future__ import annotations
 
-from ..file_bytes import Source, Span, shown
+from ..file_bytes import Source, SpanBytes, shown
 from ..strict_json import parse_json
 from ..tensor import LazyTensor
 
@@ -67,7 +67,7 @@ def _tensor(source: Source, begin: int, name: str, row) -> LazyTensor:
         raise source.error(f"the tensor {shown(name)} has damaged data_offsets")
     if not 0 <= place[0] <= place[1] <= source.size - begin:
         raise source.error(f"the tensor {shown(name)} lies outside the file, which is truncated or damaged")
-    span = Span(source, begin + place[0], place[1] - place[0])
+    span = SpanBytes(source, begin + place[0], place[1] - place[0])
     tensor = LazyTensor(source, span, DTYPES[dtype], row["shape"])
     if tensor.nbytes != span.nbytes:
         raise source.error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..file_bytes import Part, Source, Span, shown
+from ..file_bytes import PartBytes, Source, SpanBytes, shown
 from ..pickles.stand_ins import Storage
 from ..pickles.torch_objects import nbytes, storage_type
 from ..pickles.unpickle import Unpickler
@@ -43,22 +43,24 @@ class _Storages:
     """The storages that the pickle asks for; where they lie follows after it."""
 
     def __init__(self):
-        self.spans: dict[str, tuple[Span, str | None, int]] = {}
+        self.spans: dict[str, tuple[SpanBytes, str | None, int]] = {}
 
     def find(self, m, identity) -> Storage:
         dtype, key, count = storage_type(m, identity)
-        span, known, known_count = self.spans.setdefault(key, (Span(m.source, 0, nbytes(dtype, count)), dtype, count))
+        span, known, known_count = self.spans.setdefault(
+            key, (SpanBytes(m.source, 0, nbytes(dtype, count)), dtype, count)
+        )
         if (known, known_count) != (dtype, count):
             raise m.error(f"the storage {shown(key)} is described in two ways; the file is damaged")
         view = identity[5] if len(identity) == 6 else None
         return Storage(span if view is None else self._part(m, span, dtype, view), dtype)
 
-    def _part(self, m, span: Span, dtype, view) -> Part:
+    def _part(self, m, span: SpanBytes, dtype, view) -> PartBytes:
         """A storage that is a stretch of another: (key, offset, size), in elements."""
         plain = type(view) is tuple and len(view) == 3 and all(type(n) is int and n >= 0 for n in view[1:])
         if not plain or nbytes(dtype, view[1] + view[2]) > span.nbytes:
             raise m.error("a torch storage lies outside the one that it is a part of; the file is damaged")
-        return Part(span, nbytes(dtype, view[1]), nbytes(dtype, view[2]))
+        return PartBytes(span, nbytes(dtype, view[1]), nbytes(dtype, view[2]))
 
     def locate(self, source: Source, keys, at: int) -> None:
         """Walk over the storages: an 8-byte count of elements before each."""

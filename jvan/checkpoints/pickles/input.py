@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..file_bytes import Source, Span
+from ..file_bytes import Source, SpanBytes
 
 
 class Input:
@@ -44,7 +44,7 @@ class Input:
                 raise self.error("the pickle holds a text line that is endless or too long; it is damaged")
             reach *= 8
 
-    def span(self, count: int, kind=Span) -> Span:
+    def span(self, count: int, kind=SpanBytes) -> SpanBytes:
         """The next `count` bytes as a place in the file, not read."""
         begin = self.start + self.at
         self.take(count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..file_bytes import Latin1, Span, Text
+from ..file_bytes import Latin1Bytes, SpanBytes, TextBytes
 from .foreign_names import is_attribute, is_torch_class
 from .stand_ins import Global, Inert, Named
 
@@ -38,9 +38,9 @@ def deque(m, args) -> list:
 
 def encode(m, args):
     """_codecs.encode(text, "latin1"): how protocols 0 to 2 write bytes."""
-    if len(args) != 2 or args[1] not in ("latin1", "latin-1") or type(args[0]) not in (str, Text):
+    if len(args) != 2 or args[1] not in ("latin1", "latin-1") or type(args[0]) not in (str, TextBytes):
         raise m.error("the pickle encodes text other than as Latin-1; it is damaged")
-    if type(args[0]) is Text:
+    if type(args[0]) is TextBytes:
         return args[0].as_latin1()
     m.note_text(len(args[0]))
     try:
@@ -55,7 +55,7 @@ def byte_string(m, args):
         return encode(m, args)
     if not args:
         return b""
-    if len(args) != 1 or type(args[0]) not in (bytes, Latin1, Span):
+    if len(args) != 1 or type(args[0]) not in (bytes, Latin1Bytes, SpanBytes):
         raise m.error("the pickle makes bytes from something that is none; it is damaged")
     return args[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..file_bytes import Held, Latin1, Span
+from ..file_bytes import HeldBytes, Latin1Bytes, SpanBytes
 from ..tensor import DTYPES, LazyTensor
 from .stand_ins import DType, Global
 
@@ -71,8 +71,8 @@ def place(m, target: LazyTensor, data, kind, shape, fortran: bool) -> LazyTensor
     if type(data) is str and data.isascii():  # a Python 2 string
         m.note_text(len(data))  # a copy each time, of one string perhaps
         data = data.encode("ascii")
-    data = Held(data) if type(data) is bytes else data
-    if type(kind) is not DType or type(data) not in (Held, Latin1, Span) or type(shape) is not tuple:
+    data = HeldBytes(data) if type(data) is bytes else data
+    if type(kind) is not DType or type(data) not in (HeldBytes, Latin1Bytes, SpanBytes) or type(shape) is not tuple:
         raise m.error("holds a numpy array whose data, dtype or shape is damaged")
     size = int(kind.code[1:] or 0) * (4 if kind.code[0] == "U" else 1)
     if kind.code[0] in "Mm":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from ..file_bytes import Text
+from ..file_bytes import TextBytes
 
 SHORT_BYTES = 256  # longer ones stay in the file
 SHORT_TEXT = 1 << 16
@@ -83,7 +83,7 @@ def text_float(m):
 def unicode_text(m, width):
     size = m.number(width)
     if size > SHORT_TEXT:
-        return m.made(m.span(size, Text))
+        return m.made(m.span(size, TextBytes))
     m.note_text(size)
     m.push(decoded(m, m.take(size), "utf-8"))
 

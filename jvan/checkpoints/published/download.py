@@ -13,7 +13,7 @@ from ..._say import bar, say
 from ...errors import DownloadError
 from .addresses import Address
 from .http import Broken, Reply, Unusable, open_url, to_int
-from .part import Part
+from .part import Partial
 
 FRUITLESS = 4  # attempts in a row that brought next to nothing
 FRUITFUL = 1 << 16  # bytes, about the least that a bearable connection brings in a minute
@@ -31,7 +31,7 @@ class Wanted:
     largest: int
 
 
-def download(address: Address, part: Part, wanted: Wanted) -> str | None:
+def download(address: Address, part: Partial, wanted: Wanted) -> str | None:
     """Complete `part` with the bytes of `address`; the sha256 that the hub announced, or None.
 
     What an earlier run left in `part` is kept where the server can prove that the file is still the same one.
@@ -54,7 +54,7 @@ def download(address: Address, part: Part, wanted: Wanted) -> str | None:
     raise AssertionError("unreachable")
 
 
-def _attempt(address: Address, part: Part, wanted: Wanted) -> str | None:
+def _attempt(address: Address, part: Partial, wanted: Wanted) -> str | None:
     have, validator = part.left_over(address.url)
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     reply = open_url(address, headers)
@@ -71,7 +71,7 @@ def _attempt(address: Address, part: Part, wanted: Wanted) -> str | None:
     return reply.sha256
 
 
-def _extent(reply: Reply, have: int, validator: str, part: Part) -> tuple[int, int | None]:
+def _extent(reply: Reply, have: int, validator: str, part: Partial) -> tuple[int, int | None]:
     """Where the body begins in the file and how long the whole file is (None: the server does not say)."""
     if reply.status == 200:
         return 0, to_int(reply.header("Content-Length"))
@@ -97,7 +97,7 @@ def _agreed_size(reply: Reply, total: int | None, wanted: Wanted) -> int | None:
     return size
 
 
-def _copy(reply: Reply, out, part: Part, start: int, total: int | None, largest: int) -> None:
+def _copy(reply: Reply, out, part: Partial, start: int, total: int | None, largest: int) -> None:
     end = largest if total is None else total
     have = start
     with _progress(part, start, total) as bar:
@@ -123,7 +123,7 @@ def _write(out, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _disk(part: Part):
+def _disk(part: Partial):
     """Turns a refusal of the disk into one line; the network's errors pass."""
     try:
         yield
@@ -137,7 +137,7 @@ def _disk(part: Part):
         raise DownloadError(f"{where}: {error.strerror or error}; {more}") from None
 
 
-def _check_room(part: Part, total: int | None) -> None:
+def _check_room(part: Partial, total: int | None) -> None:
     free = shutil.disk_usage(part.path.parent).free + part.size()
     if total is not None and free < total:
         raise DownloadError(
@@ -152,7 +152,7 @@ def _validator(reply: Reply) -> str:
     return etag if etag.startswith('"') else reply.header("Last-Modified") or ""
 
 
-def _progress(part: Part, start: int, total: int | None):
+def _progress(part: Partial, start: int, total: int | None):
     """A bar on a terminal, one line elsewhere."""
     if not sys.stderr.isatty():
         size = "size unknown" if total is None else _megabytes(total)

@@ -15,7 +15,7 @@ from .catalogue import Entry
 from .download import Wanted, download
 from .hash_record import Record, examine
 from .http import Unusable
-from .part import Part
+from .part import Partial
 from .verification import contradictions, is_proven, known_of, others, places, settle
 
 try:
@@ -43,7 +43,7 @@ def fetch(entry: Entry, path: Path) -> bool:
         raise DownloadError(f"{where}: {error.strerror or error}; name another folder in JVAN_CACHE") from None
 
 
-def _from_any(entry: Entry, path: Path, part: Part) -> None:
+def _from_any(entry: Entry, path: Path, part: Partial) -> None:
     failures, known = [], known_of(entry, path, None)
     for address in addresses_of(entry):
         try:
@@ -63,7 +63,7 @@ def _from_any(entry: Entry, path: Path, part: Part) -> None:
     raise DownloadError(f"cannot download {entry.name}: {'; '.join(failures)}. Put the file at {path} by hand{hint}")
 
 
-def _compare(entry: Entry, digest: str, announced: str | None, known: list[Record], part: Part) -> None:
+def _compare(entry: Entry, digest: str, announced: str | None, known: list[Record], part: Partial) -> None:
     wrong, changed = contradictions(entry, digest, announced), others(entry, digest, known)
     if not wrong and not changed:
         return
@@ -87,13 +87,13 @@ def _locked(path: Path):
         try:
             _take(lock, path)
         except OSError:  # a file system without locks: a .part of our own, which nobody resumes
-            part = Part(path, f".{os.urandom(8).hex()}")
+            part = Partial(path, f".{os.urandom(8).hex()}")
             try:
                 yield part
             finally:
                 part.forget()
             return
-        yield Part(path)
+        yield Partial(path)
 
 
 def _take(lock, path: Path) -> None:

@@ -133,7 +133,9 @@ def _request(opener, url: str, headers: dict[str, str], bounds: Bounds) -> http.
 
 def _unreachable(reason) -> Exception:
     final = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
-    hopeless = not isinstance(reason, OSError) or isinstance(reason, final) or "Tunnel" in str(reason)
+    # http.client's own for a proxy that refuses the way through: all others are of subclasses, or have a number
+    refused = type(reason) is OSError and reason.errno is None
+    hopeless = not isinstance(reason, OSError) or isinstance(reason, final) or refused
     return (Unusable if hopeless else Broken)(_reason(reason))
 
 

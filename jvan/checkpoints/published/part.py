@@ -20,7 +20,7 @@ from ...ownership import open_unlinked
 NOT_OURS = "was replaced while it was written; choose a folder that nobody else may write"
 
 
-class Part:
+class Partial:
     """The .part file of `target`, with `mark` in its name; `size()` and `left_over()` see it only where it is ours."""
 
     def __init__(self, target: Path, mark: str = ""):
