@@ -35,6 +35,27 @@ def make_cache_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def lock(file, *, shared: bool = False, wait: bool = True, must: bool = False) -> bool:
+    """Lock an open file, or a folder's descriptor, until it is closed; False where another process has it and `wait` is False.
+
+    Some systems and network file systems have no locks. There nothing is locked and the answer is True; with `must` it is an OSError.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        if must:
+            raise OSError("this system has no locks") from None
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        if must:
+            raise
+    return True
+
+
 @contextmanager
 def temporary(path: Path, permissions: int = 0o666):
     """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""

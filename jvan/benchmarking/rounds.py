@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import lock
 from ..structure import stages, unit
 from ..variants import VANConfig
 from .cases import Case, Result, Row
@@ -126,8 +127,6 @@ def _locked(path: str | None):
     if path is None:
         yield
         return
-    import fcntl
-
     with open(path, "a", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, must=True)
         yield

@@ -110,13 +110,9 @@ def package_folder(name: str) -> str | None:
 
 @contextlib.contextmanager
 def locked(path: str):
-    """Hold the lock of this file while something is put beside it; Windows, where nothing is put, has none."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
+    """Hold the lock of this file while something is put beside it; without locks the rename is atomic all the same."""
+    from ..files import lock  # not needed by `import jvan`
+
     with open_unlinked(path, "a") as file:
-        with contextlib.suppress(OSError):  # some network file systems have no locks; the rename is atomic all the same
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield

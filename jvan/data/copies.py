@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._say import say
-from ..files import NOT_OTHERS, name_digest, own_cache_dir, replaced
+from ..files import NOT_OTHERS, lock, name_digest, own_cache_dir, replaced
 from ..ownership import is_trusted, make_private_folder, open_unlinked
-
-try:
-    import fcntl
-except ImportError:  # Windows does not remove files that are open
-    fcntl = None
 
 if TYPE_CHECKING:  # the doctor reads this where a Python lacks lzma
     from .archive import Archive
@@ -115,9 +110,7 @@ def open_copy(copy: str, stamp: list):
 
 def hold(file) -> None:
     """Keep an open copy from being removed by another process, as long as it is open."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    lock(file, shared=True, wait=False)
 
 
 def is_ours(path) -> bool:

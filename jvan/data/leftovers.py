@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._say import say
-from ..files import PART, cache_dir, own_cache_dir
+from ..files import PART, cache_dir, lock, own_cache_dir
 from ..ownership import open_unlinked
-from .copies import fcntl, forget, is_ours, records_of
+from .copies import forget, is_ours, records_of
 
 if TYPE_CHECKING:
     from .archive import Archive
@@ -33,11 +33,9 @@ class Leftover(NamedTuple):
 def remove(copy: str) -> bool:
     """Remove a copy of this user's that no process reads, and what is kept about it; whether that was done."""
     try:
-        if fcntl is not None:
-            with open_unlinked(copy, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(copy)
-        else:
+        with open_unlinked(copy, "r+b") as file:
+            if not lock(file, wait=False, must=True):
+                return False
             os.unlink(copy)
     except OSError:
         return False

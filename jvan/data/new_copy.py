@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from .. import files
 from .._say import say
 from ..errors import DataError
 from ..files import NOT_OTHERS, PART, temporary
@@ -17,10 +18,6 @@ from .copies import is_ours, note, open_copy, stamp_of
 
 KEPT = 256 << 20  # bytes of a disk that stay free; of a small one a twentieth
 
-try:
-    import fcntl
-except ImportError:  # Windows: whoever comes second unpacks once more, and the first file is replaced by an equal one
-    fcntl = None
 
 SMALLEST = 512  # bytes of a tar file
 BETWEEN = 64 << 20  # bytes between two looks at the disk
@@ -82,9 +79,7 @@ def disk_allowed(folder) -> int:
 def locked(path):
     """Hold a lock that processes of one or several users share; OSError where its file is a link, or cannot be made."""
     with open_lock(path) as lock:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        files.lock(lock)
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from .._text import printable
 from ..checkpoints.metadata import Metadata
 from ..data.layout import PARTS
 from ..errors import TrainingError
-from ..files import PART, replaced
+from ..files import PART, lock, replaced
 from ..ownership import open_unlinked
 from .config import TrainConfig, differences
 from .resume import Progress, Saved, newest_state, save_state_file, state_files
@@ -48,11 +47,9 @@ class Output:
         self.states.mkdir(parents=True, exist_ok=True)
         if not os.access(self.states, os.W_OK | os.X_OK) or not os.access(self.folder, os.W_OK | os.X_OK):
             raise TrainingError(f"{self.folder}: the folder is not writable; choose another --output")
-        with open_unlinked(self.folder / LOCK, "ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise TrainingError(f"{self.folder}: another run is writing there; choose another --output") from None
+        with open_unlinked(self.folder / LOCK, "ab") as file:
+            if not lock(file, wait=False):
+                raise TrainingError(f"{self.folder}: another run is writing there; choose another --output")
             if state_files(self.states) and not self.config.resume:
                 raise TrainingError(
                     f"{self.folder}: holds a run already; add --resume to continue it, or choose another --output"

@@ -337,7 +337,7 @@ def test_users_nvcc_that_is_not_there(home, gpu):
 def test_home_made_by_jvan_suits_as_users_choice(home, gpu):
     put_on_path(fake_toolkit(home / "cuda", "13.0"))
     look()
-    made, boot_cuda.choose.__globals__["_chosen"]["nvcc_path"] = os.environ["nvcc_path"], "something else"
+    made, boot_cuda.set_default.__globals__["_defaults"]["nvcc_path"] = os.environ["nvcc_path"], "something else"
     finding = look()
     assert finding.status == OK and finding.what == f"nvcc_path is set to {made}"
 

@@ -171,9 +171,9 @@ def test_without_locks_a_part_file_of_its_own(served, monkeypatch, lock):
         raise OSError(37, "No locks available")
 
     if lock is None:
-        monkeypatch.setattr(fetch, "fcntl", None)
+        monkeypatch.setitem(sys.modules, "fcntl", None)
     else:
-        monkeypatch.setattr(fetch.fcntl, "flock", refuse)
+        monkeypatch.setattr("fcntl.flock", refuse)
     seen = []
     original = fetch.download
     monkeypatch.setattr(

@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from ... import files
 from ..._say import say
 from ...errors import DownloadError
 from ...files import make_cache_folder
@@ -17,11 +18,6 @@ from .hash_record import Record, examine
 from .http import Unusable
 from .part import Partial
 from .verification import contradictions, is_proven, known_of, others, places, settle
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, each process has a .part of its own
-    fcntl = None
 
 
 def fetch(entry: Entry, path: Path) -> bool:
@@ -97,10 +93,6 @@ def _locked(path: Path):
 
 
 def _take(lock, path: Path) -> None:
-    if fcntl is None:
-        raise OSError("no locks here")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not files.lock(lock, wait=False, must=True):
         say(f"another process is downloading {path.name}; waiting for it")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        files.lock(lock, must=True)
