@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ._text import printable
+from .device import DEVICES, DTYPES
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,16 +33,14 @@ def _whole(text: str, least: int, what: str) -> int:
 
 def add_device(parser) -> None:
     """--device."""
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
-    )
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
 
 
 def add_dtype(parser) -> None:
     """--dtype."""
     parser.add_argument(
         "--dtype",
-        choices=("float32", "float16", "bfloat16"),
+        choices=DTYPES,
         default="float32",
         help="what is multiplied; float16 on GPUs alone (default: float32)",
     )

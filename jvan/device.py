@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 
-import jittor as jt
-
 from ._say import tell
 from .errors import JvanError
 
 DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "float16", "bfloat16")  # of what is multiplied; on the CPU there is no float16
 REASON = "run `python -m jvan.doctor` for the reason"
 
 
@@ -21,6 +20,8 @@ def use_device(name: str = "auto") -> str:
     """
     if name not in DEVICES:
         raise ValueError(f"device is {name!r}; choose one of {', '.join(DEVICES)}")
+    import jittor as jt
+
     fault = "" if name == "cpu" else cuda_fault()
     if name == "cuda" and fault:
         raise JvanError(f"{fault}; use --device cpu, or {REASON}")
@@ -41,6 +42,8 @@ def cuda_fault() -> str:
 
     The numbers are whole and small, so that they are exact in every precision that cuBLAS may choose.
     """
+    import jittor as jt
+
     if not jt.has_cuda:
         return "Jittor sees no CUDA device here"
     before = jt.flags.use_cuda
@@ -55,6 +58,7 @@ def cuda_fault() -> str:
 
 
 def _wrong_operators() -> list[str]:
+    import jittor as jt
     import numpy as np
 
     values = (np.arange(2 * 33 * 5) % 7 + 1).astype(np.float32).reshape(2, 33, 5)

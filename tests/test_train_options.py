@@ -46,7 +46,7 @@ OPTIONS = [
 ]
 
 
-def test_the_options_are_those_of_the_issue():
+def test_no_option_is_lost():
     options = [action.option_strings[0] for action in _parser(TASK)._actions if action.option_strings]
     assert sorted(options) == sorted(["-h", *OPTIONS])
 

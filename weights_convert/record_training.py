@@ -145,7 +145,7 @@ def train_in_jvan(model, batches, run: dict) -> np.ndarray:
     from types import SimpleNamespace
 
     from jvan.classification.task import Classification
-    from jvan.engine.drop_path import DropPathPlan
+    from jvan.engine.drop_path import DropPathMasks
     from jvan.engine.groups import parameters_of
     from jvan.engine.optimizer import AdamW
     from jvan.engine.parallel import Processes
@@ -156,7 +156,7 @@ def train_in_jvan(model, batches, run: dict) -> np.ndarray:
     gradients, losses = None, []
     for step, (pictures, labels) in enumerate(batches):
         if gradients is None:
-            plan = DropPathPlan(model, 0, len(labels), np.arange(len(labels)))
+            plan = DropPathMasks(model, 0, len(labels), np.arange(len(labels)))
             gradients = Gradients(model, parameters, plan, Processes(), 1, Classification().loss)
         targets = np.eye(model.num_classes, dtype=np.float32)[labels]
         outcome = gradients(SimpleNamespace(pictures=pictures, targets=targets), step)

@@ -6,8 +6,9 @@ import argparse
 import shutil
 
 from .._arguments import Parser, positive
+from ..device import DEVICES, DTYPES
 from ..variants import VANConfig, parse_arch
-from .cuda_engines import DTYPES, NAMES, TRAINING
+from .cuda_engines import NAMES, TRAINING
 from .engines import DTYPES as CPU_DTYPES
 from .engines import MODES, PEERS
 
@@ -49,7 +50,7 @@ def parser() -> Parser:
     )  # fmt: skip
     add("--mode", nargs="+", choices=MODES, default=["infer"], help="inference or a training step (default: infer)")
     add(
-        "--device", choices=("auto", "cpu", "cuda"), default="cpu",
+        "--device", choices=DEVICES, default="cpu",
         help="where every engine computes; auto: on a GPU that computes right numbers, else on the CPU (default: cpu)",
     )  # fmt: skip
     names = list(dict.fromkeys((*PEERS, *NAMES)))

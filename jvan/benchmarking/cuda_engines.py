@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .engines import MODES, WORKERS, Engine, jittor, plain_jittor, torch
 
-DTYPES = ("float32", "float16", "bfloat16")
 TRAINING = ("float32", "bfloat16")  # float16 needs a loss scale that adapts, which is the trainer's and not a step's
 SUFFIX = {"float32": "", "float16": "-fp16", "bfloat16": "-bf16"}
 # name: channels-last, torch.compile, CUDA graph, 16 bits by converting the weights (in inference; autocast otherwise)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-DTYPES = ("float32", "bfloat16", "float16")
+from ..device import DEVICES, DTYPES
 
 # What may differ between a run and its continuation: none of these changes a single bit of the weights.
 FREE = (
@@ -120,7 +120,7 @@ class TrainConfig:
     )
     keep: int = option(2, "checkpoints to keep beside the best", "--checkpoint-hist", metavar="K", at_least=1)
     resume: bool = option(False, "continue the run in OUTPUT if there is one")
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "where to compute", choices=DEVICES)
     plot: bool = option(False, "draw the curves to OUTPUT/curves.png at the end (needs matplotlib)")
 
     weights_digest: str | None = None  # of their tensors, since the same weights may lie elsewhere by now

@@ -13,7 +13,7 @@ from ..models.layers import DropPath
 DROP_PATH = 5  # the stream of random numbers; jvan.data.seeds has others
 
 
-class DropPathPlan:
+class DropPathMasks:
     """Draws the masks of a step for every module of `model` that has a `drop_path`, and makes these modules ask it."""
 
     def __init__(self, model, seed: int, batch_size: int, places: np.ndarray):
@@ -32,7 +32,7 @@ class DropPathPlan:
 class PlannedDropPath(DropPath):
     """A block's drop path; it is asked twice a forward pass, by the attention's branch and by the feed-forward's."""
 
-    def __init__(self, rate: float, plan: DropPathPlan, index: int):
+    def __init__(self, rate: float, plan: DropPathMasks, index: int):
         super().__init__(rate)
         self._plan, self._index, self._asked = plan, index, 0
 

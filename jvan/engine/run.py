@@ -12,7 +12,7 @@ from ..data.shares import places
 from ..errors import JvanError, TrainingError
 from ..models.loading import assign
 from .config import TrainConfig
-from .drop_path import DropPathPlan
+from .drop_path import DropPathMasks
 from .ema import Ema
 from .groups import parameters_of
 from .loss_scale import FIRST, LossScale
@@ -38,7 +38,7 @@ class Run:
         parameters = parameters_of(model, config.layer_decay)
         self.optimizer = AdamW(parameters, config.weight_decay)
         self.ema = Ema(model, config.model_ema) if config.model_ema else None
-        plan = DropPathPlan(
+        plan = DropPathMasks(
             model, config.seed, config.batch_size, places(config.batch_size, processes.rank, processes.count)
         )
         self._task = task = config.task

@@ -9,7 +9,7 @@ import jittor as jt
 import numpy as np
 
 from ..ops.cuda.launch import rounded
-from .drop_path import DropPathPlan
+from .drop_path import DropPathMasks
 from .groups import Parameter
 from .optimizer import squared_norm
 from .parallel import Processes
@@ -66,7 +66,7 @@ class Gradients:
     """
 
     def __init__(
-        self, model, parameters: list[Parameter], plan: DropPathPlan, processes: Processes, parts: int, loss,
+        self, model, parameters: list[Parameter], plan: DropPathMasks, processes: Processes, parts: int, loss,
         losses: tuple[str, ...] = (), dtype="float32",
     ):  # fmt: skip
         self.model, self.plan, self.processes, self.parts, self.dtype = model, plan, processes, parts, dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from .._say import warn
+from ..device import DTYPES
 from ..errors import PrecisionError
 from ..models.van import VAN
 from ..ops import _jit
@@ -12,8 +13,6 @@ from ..ops.cuda.launch import on_gpu
 from .fused.cpu import InferenceVAN
 from .fused.fusable import NotFusable
 from .fused.gpu import GPUInferenceVAN
-
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 def optimize_for_inference(model: VAN, dtype: str = "float32"):

@@ -114,7 +114,7 @@ def _checked(arch, changes, num_classes, drop_head, features_only, weights) -> d
 
 
 def _check_same_graph(ours: VANConfig, theirs: VANConfig, guessed: tuple[str, ...]) -> None:
-    names = ("norm_eps", "kernel_size", "dilation", "stem_stride", "gate")
+    names = ("norm_eps", "attention", "kernel_size", "dilation", "stem_stride", "gate")
     differ = [name for name in names if name not in guessed and getattr(ours, name) != getattr(theirs, name)]
     if differ:
         has = ", ".join(f"{name} {getattr(theirs, name)}" for name in differ)

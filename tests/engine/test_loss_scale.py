@@ -8,7 +8,7 @@ import pytest
 
 from jvan.classification.task import Classification, ClassificationConfig
 from jvan.engine import loss_scale
-from jvan.engine.drop_path import DropPathPlan
+from jvan.engine.drop_path import DropPathMasks
 from jvan.engine.groups import parameters_of
 from jvan.engine.loss_scale import LossScale
 from jvan.engine.parallel import Processes
@@ -128,7 +128,7 @@ class TwoProcesses(Processes):
 @pytest.mark.parametrize(("other", "finite"), [(0.0, True), (np.inf, False), (np.nan, False)])
 def test_all_processes_skip_alike(other, finite):
     model = network()
-    plan = DropPathPlan(model, 0, 8, np.arange(8))
+    plan = DropPathMasks(model, 0, 8, np.arange(8))
     gradients = Gradients(model, parameters_of(model), plan, TwoProcesses(other), 1, Classification().loss)
     assert gradients(batch(), 0, 8.0).finite is finite
 
@@ -138,7 +138,7 @@ def test_scaled_gradients_are_those_of_the_loss():
     found = []
     for scale in (1.0, 2.0**10):
         model = network()
-        plan = DropPathPlan(model, 0, 8, np.arange(8))
+        plan = DropPathMasks(model, 0, 8, np.arange(8))
         gradients = Gradients(model, parameters_of(model), plan, Processes(), 2, Classification().loss)
         outcome = gradients(batch(), 0, scale)
         found.append([outcome.loss, *(g.numpy() for g in outcome.gradients)])

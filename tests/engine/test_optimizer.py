@@ -6,7 +6,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from jvan.engine.drop_path import DropPathPlan, PlannedDropPath
+from jvan.engine.drop_path import DropPathMasks, PlannedDropPath
 from jvan.engine.groups import LAYERS, Parameter, layers_of, parameters_of
 from jvan.engine.optimizer import AdamW, clip_gradients, squared_norm
 from jvan.engine.parallel import Processes
@@ -126,7 +126,7 @@ def test_drop_path_and_norms_of_a_backbone_inside_another_network():
     model = Segmentor()
     blocks = [block for i in range(1, 5) for block in getattr(model.backbone, f"block{i}")]
     rates = [block.drop_path.rate for block in blocks]
-    DropPathPlan(model, 0, 4, np.arange(4))
+    DropPathMasks(model, 0, 4, np.arange(4))
     assert all(type(block.drop_path) is PlannedDropPath for block in blocks)
     assert [block.drop_path.rate for block in blocks] == rates and rates[-1] == 0.5
     synchronise(model, Processes())

@@ -8,7 +8,7 @@ import pytest
 
 from jvan.classification.loss import soft_cross_entropy
 from jvan.classification.task import Classification
-from jvan.engine.drop_path import DropPathPlan
+from jvan.engine.drop_path import DropPathMasks
 from jvan.engine.ema import Ema
 from jvan.engine.groups import parameters_of
 from jvan.engine.optimizer import squared_norm
@@ -36,7 +36,7 @@ def batch(size=8):
 
 
 def gradients(model, parts=1, seed=0, size=8):
-    plan = DropPathPlan(model, seed, size, np.arange(size))
+    plan = DropPathMasks(model, seed, size, np.arange(size))
     return Gradients(model, parameters_of(model), plan, Processes(), parts, Classification().loss)
 
 
@@ -137,20 +137,20 @@ def masks(model, plan, step, part=slice(None)):
 
 def test_drop_path_depends_on_step_and_place_alone():
     model = network(drop_path=0.5)
-    whole = masks(model, DropPathPlan(model, 7, 8, np.arange(8)), 3)
-    again = masks(model, DropPathPlan(model, 7, 8, np.arange(8)), 3)
+    whole = masks(model, DropPathMasks(model, 7, 8, np.arange(8)), 3)
+    again = masks(model, DropPathMasks(model, 7, 8, np.arange(8)), 3)
     np.testing.assert_array_equal(whole, again)
     places = np.array([0, 1, 6, 7])
-    np.testing.assert_array_equal(whole[:, places], masks(model, DropPathPlan(model, 7, 8, places), 3))
-    np.testing.assert_array_equal(whole[:, 4:], masks(model, DropPathPlan(model, 7, 8, np.arange(8)), 3, slice(4, 8)))
-    assert (whole != masks(model, DropPathPlan(model, 7, 8, np.arange(8)), 4)).any()
-    assert (whole != masks(model, DropPathPlan(model, 8, 8, np.arange(8)), 3)).any()
+    np.testing.assert_array_equal(whole[:, places], masks(model, DropPathMasks(model, 7, 8, places), 3))
+    np.testing.assert_array_equal(whole[:, 4:], masks(model, DropPathMasks(model, 7, 8, np.arange(8)), 3, slice(4, 8)))
+    assert (whole != masks(model, DropPathMasks(model, 7, 8, np.arange(8)), 4)).any()
+    assert (whole != masks(model, DropPathMasks(model, 8, 8, np.arange(8)), 3)).any()
     assert (whole[-2] != whole[-1]).any()
 
 
 def test_drop_path_drops_as_often_as_it_should_and_keeps_the_mean():
     model = network(drop_path=0.4)
-    plan = DropPathPlan(model, 0, 4000, np.arange(4000))
+    plan = DropPathMasks(model, 0, 4000, np.arange(4000))
     found = masks(model, plan, 0)
     for row, rate in zip(found, np.repeat([0, 0.1, 0.2, 0.3, 0.4], 2)):
         assert set(np.unique(row)) <= {np.float32(0), np.float32(1) / np.float32(1 - rate)}

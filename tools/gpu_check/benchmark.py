@@ -9,12 +9,13 @@ from pathlib import Path
 
 from jvan._say import show
 from jvan.benchmarking.cases import Case, Result
-from jvan.benchmarking.cuda_engines import DTYPES, chosen_on_cuda
+from jvan.benchmarking.cuda_engines import chosen_on_cuda
 from jvan.benchmarking.engines import JVAN, PEERS
 from jvan.benchmarking.machine import available_cores, describe_gpus, describe_machine, random_weights
 from jvan.benchmarking.report import document, lines
 from jvan.benchmarking.rounds import begin, run
 from jvan.benchmarking.starting import Settings
+from jvan.device import DTYPES
 from jvan.variants import variant_config
 
 from .task import TINY

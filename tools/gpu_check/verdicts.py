@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jvan.benchmarking.cuda_engines import DTYPES, SUFFIX
+from jvan.benchmarking.cuda_engines import SUFFIX
+from jvan.device import DTYPES
 
 NETWORKS = ("van_b0", "van_b2")
 # (network, mode, batch, precisions), at 224×224

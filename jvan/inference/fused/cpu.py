@@ -31,7 +31,7 @@ class InferenceVAN(InferenceNetwork):
 
     def __init__(self, model: VAN, dtype: str = "float32"):
         super().__init__(model, _jit.arithmetic(dtype))
-        self._sizes = replace(sizes_of(model), pairs=dtype == "bfloat16")
+        self._sizes = replace(sizes_of(model), bfloat16_pairs=dtype == "bfloat16")
         self._weights, self._offset = _on_a_cache_line(pack_weights(self._sizes, tensors_of(model)))
         self._plans = OrderedDict()
 

@@ -19,12 +19,12 @@ def _pieces(sizes: Sizes, tensors: dict[str, np.ndarray]):
     for i, stage in enumerate(sizes.stages, start=1):
         embed = fold_patch_embed(section(tensors, f"patch_embed{i}."))
         panels = _patch_panels(embed.weight, stem=i == 1)
-        yield _pairs(panels) if sizes.pairs and i > 1 else panels
+        yield _pairs(panels) if sizes.bfloat16_pairs and i > 1 else panels
         yield _padded(embed.bias)
         rows = tuple(stage.block(sizes.unit(stage.chans)))
         for j in range(stage.depth):
             block = fold_block(section(tensors, f"block{i}.{j}."), rows)
-            yield from _block_pieces(block, sizes.pairs)
+            yield from _block_pieces(block, sizes.bfloat16_pairs)
         yield _padded(tensors[f"norm{i}.weight"])
         yield _padded(tensors[f"norm{i}.bias"])
     if sizes.classes:

@@ -35,7 +35,7 @@ class Sizes:
     gate: str
     norm_eps: float
     stages: tuple[Stage, ...]
-    pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
+    bfloat16_pairs: bool = False  # products' weights as pairs of bfloat16, but for the stem's and the head's
 
     def unit(self, chans: int) -> tuple[Row, ...]:
         """The rows of the attention unit of a stage with this many channels."""
@@ -89,7 +89,7 @@ class Work:
         if is_stem:
             strip = stage.kernel * chans * ((self.width - 1) * stage.stride + stage.kernel)
         words = rounded = 1
-        if sizes.pairs:
+        if sizes.bfloat16_pairs:
             depth = max(blocks(stage.chans) * BLOCK, blocks(stage.hidden) * BLOCK, 0 if is_stem else patch)
             words = ROUNDED * depth // 2
             rounded = (self.width if ring else self.height * self.width) * blocks(stage.chans) * BLOCK // 2
@@ -137,7 +137,7 @@ def _network(sizes: Sizes) -> dict[str, int]:
         "pw": int(sizes.pw),
         "gate": GATES[sizes.gate].after,
         "norm_eps_bits": int(np.float32(sizes.norm_eps).view(np.int32)),
-        "pairs": int(sizes.pairs),
+        "pairs": int(sizes.bfloat16_pairs),
     }
 
 
