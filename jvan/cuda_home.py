@@ -97,13 +97,13 @@ def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
     from .errors import JvanError
 
     if folder is None:
-        return home_for(toolkit, archs, whole)
+        return home_for(toolkit, archs, whole=whole)
     folder = os.path.abspath(folder)
     if shlex.quote(folder) != folder:
         raise JvanError(f"{folder}: Jittor's commands do not survive such a name; choose one of letters and digits")
     if os.path.lexists(folder) and not assemble.is_home(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise JvanError(f"{folder} holds something else; choose a new or empty folder")
-    assemble.assemble(folder, toolkit, archs, whole)
+    assemble.assemble(folder, toolkit, archs, whole=whole)
     return folder
 
 

@@ -118,17 +118,17 @@ def _wheels(toolkit: locate.Toolkit, missing: list[tuple[str, str]]) -> str:
     )
 
 
-def home_for(toolkit: locate.Toolkit, archs: list[int], whole: bool) -> str:
+def home_for(toolkit: locate.Toolkit, archs: list[int], *, whole: bool) -> str:
     """The folder of the assembled home, made now if it is not there yet. JvanError if nvcc fails; OSError."""
     from .toolkit.assemble import assemble, is_home, key
 
-    folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole))
+    folder = os.path.join(jittor_cache(), "jvan", key(toolkit, archs, whole=whole))
     if not is_home(folder):
         make(os.path.dirname(folder))
         with locked(f"{folder}.lock"):
             if not is_home(folder):  # another process may have been quicker
                 say(LINE.format(toolkit=toolkit.name))
-                assemble(folder, toolkit, archs, whole)
+                assemble(folder, toolkit, archs, whole=whole)
     return folder
 
 

@@ -12,8 +12,8 @@ from ..errors import CheckpointError
 from ..variants import VANConfig
 from .metadata import Metadata
 from .names.architecture import infer_config, parameter_shapes, settle_config
+from .names.dense_parts import BACKBONE, Part, check_parts, find_parts, full_shapes
 from .names.origins import read_names
-from .names.parts import BACKBONE, Part, check_parts, find_parts, full_shapes
 from .names.rename import Match, listed
 from .not_weights import shard_fault
 from .published.resolve import entry_for, resolve_weights

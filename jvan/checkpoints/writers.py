@@ -17,8 +17,8 @@ from .formats.jittor_writer import write_jittor
 from .formats.pickle_writer import raw_bytes
 from .formats.torch_writer import write_torch
 from .metadata import Metadata
+from .names.dense_parts import BACKBONE
 from .names.origins import Origin, origin_named
-from .names.parts import BACKBONE
 from .names.rename import listed, translate
 from .reader import METADATA_KEY, open_checkpoint
 

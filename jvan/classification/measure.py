@@ -17,7 +17,7 @@ from ..engine.parallel import Processes
 from ..errors import DataError
 from ..inference.labels import Label
 from .evaluate import evaluate
-from .report import Measure
+from .results import Measure
 
 LARGEST_CONFUSION = 5000  # classes; the matrix then takes 100 MB
 

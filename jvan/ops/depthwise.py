@@ -54,7 +54,7 @@ class _Depthwise(jt.Function):
         return (dx, *weight_gradients(x, weight, bias, dy, self.dilation), None)
 
 
-def convolve(x, weight, bias, dilation, reverse):
+def convolve(x, weight, bias, dilation, *, reverse):
     """The convolution, or its input's gradient, which has the taps reversed and no bias: one compiled operator for both."""
     inputs, outputs = {"x": x, "weight": weight, "bias": bias}, {"y": x.shape}
     source = f"jvan::depthwise_batch({_SHAPE}, {{weight}}_shape2, dilation, reverse, {members(*inputs, *outputs)});"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jvan.checkpoints.names.parts import Part
+from jvan.checkpoints.names.dense_parts import Part
 from jvan.checkpoints.names.rename import Row, Table
 from jvan.checkpoints.reader import open_checkpoint
 from jvan.checkpoints.state import State, load_state

@@ -26,7 +26,7 @@ LAYOUT = 1  # raised when this file makes something else of the same parts
 CUDNN_8 = ("ops_infer", "ops_train", "cnn_infer", "cnn_train")  # libraries that Jittor opens, merged in cuDNN 9
 
 
-def key(toolkit: Toolkit, archs: list[int], whole: bool) -> str:
+def key(toolkit: Toolkit, archs: list[int], *, whole: bool) -> str:
     """A name for the home that is made of exactly this: sizes and times of the machine's files, contents of jvan's.
 
     Jittor compiles everything anew, for minutes, when the name changes.
@@ -60,7 +60,7 @@ def settings(folder: str) -> dict[str, str]:
     return {name: value.replace("@HOME@", folder) for name, value in variables.items()}
 
 
-def assemble(folder: str, toolkit: Toolkit, archs: list[int], whole: bool) -> None:
+def assemble(folder: str, toolkit: Toolkit, archs: list[int], *, whole: bool) -> None:
     """Make the home, in place of an earlier one of jvan's, whole or not at all. JvanError if nvcc fails; OSError.
 
     `whole` False leaves the toolkit to Jittor as it is and adds only the transposition.
@@ -70,7 +70,7 @@ def assemble(folder: str, toolkit: Toolkit, archs: list[int], whole: bool) -> No
     scratch = tempfile.mkdtemp(prefix=".jvan-", dir=parent)
     try:
         new = os.path.join(scratch, "new")
-        variables = _fill(new, toolkit, archs, whole)
+        variables = _fill(new, toolkit, archs, whole=whole)
         with open(os.path.join(new, MANIFEST), "w", encoding="utf-8") as file:
             json.dump({"made of": toolkit.name, "archs": archs, "variables": variables}, file, indent=2)
         put(new, os.path.abspath(folder), scratch)
@@ -78,7 +78,7 @@ def assemble(folder: str, toolkit: Toolkit, archs: list[int], whole: bool) -> No
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fill(home: str, toolkit: Toolkit, archs: list[int], whole: bool) -> dict[str, str]:
+def _fill(home: str, toolkit: Toolkit, archs: list[int], *, whole: bool) -> dict[str, str]:
     machine = of.of_machine(toolkit)
     if whole:
         _link(machine.headers, os.path.join(home, "include"))
@@ -86,7 +86,7 @@ def _fill(home: str, toolkit: Toolkit, archs: list[int], whole: bool) -> dict[st
         _adapt(home, machine)
         _write_compiler(home, toolkit, archs)
     shutil.copytree(os.path.join(HERE, "transpose"), os.path.join(home, "cutt", "include"))
-    _compile_transpose(home, toolkit, archs, whole)
+    _compile_transpose(home, toolkit, archs, whole=whole)
     variables = {
         "nvcc_path": "@HOME@/bin/nvcc" if whole else toolkit.nvcc,
         "use_cutt": "1",
@@ -95,7 +95,7 @@ def _fill(home: str, toolkit: Toolkit, archs: list[int], whole: bool) -> dict[st
         "use_cutlass": "0",  # no operator of Jittor's uses it, and it would be downloaded
         "use_nccl": "0",  # would be downloaded
     }
-    if of.unused(toolkit, whole):
+    if of.unused(toolkit, whole=whole):
         variables["conv_opt"] = "1"  # Jittor's own mode without cuDNN, cuFFT and cuSPARSE
     return variables
 
@@ -155,7 +155,7 @@ def _write_compiler(home: str, toolkit: Toolkit, archs: list[int]) -> None:
     os.chmod(path, 0o755)
 
 
-def _compile_transpose(home: str, toolkit: Toolkit, archs: list[int], whole: bool) -> None:
+def _compile_transpose(home: str, toolkit: Toolkit, archs: list[int], *, whole: bool) -> None:
     cutt = os.path.join(home, "cutt")
     os.makedirs(os.path.join(cutt, "lib"))
     own = folders(toolkit)

@@ -130,7 +130,7 @@ def without(parts: Parts) -> list[str]:
     ]
 
 
-def unused(toolkit: Toolkit, whole: bool) -> list[str]:
+def unused(toolkit: Toolkit, *, whole: bool) -> list[str]:
     """Which of them Jittor goes without, given the assembled home, or given the toolkit as it is (`whole` False)."""
     if whole:
         return without(of_machine(toolkit))
