@@ -231,12 +231,12 @@ locate.USUAL, parts.SYSTEM = (), ((), ())
 driver.version, driver.gpus = lambda: (13, 0), lambda: [driver.Gpu("GPU of sm_90", 90)]
 fill = assemble._fill
 
-def slowly(*arguments):
+def slowly(*arguments, **options):
     (home / f"{name}.begun").touch()
     end = time.monotonic() + 60
     while not (home / "go").exists() and time.monotonic() < end:
         time.sleep(0.01)
-    return fill(*arguments)
+    return fill(*arguments, **options)
 
 assemble._fill = slowly
 print(name, flush=True)
