@@ -43,6 +43,8 @@ UNITS = {"lka": lambda dim, config: LKA(dim, config.kernel_size, config.dilation
 class Attention(nn.Module):
     """1×1 -> GELU -> LKA -> 1×1, plus a shortcut of its own: the block adds a second one (Fig. 3, Sec. 4.1.1)."""
 
+    title = "attention"
+
     def __init__(self, dim: int, lka: Callable[[int], nn.Module] = LKA):
         self.proj_1 = Pointwise(dim, dim)
         self.spatial_gating_unit = lka(dim)
@@ -84,6 +86,8 @@ class DWConv(nn.Module):
 
 class CFF(nn.Module):
     """Convolutional feed-forward: 1×1 -> depthwise 3×3 -> GELU -> 1×1, dropout after each of the last two."""
+
+    title = "feed-forward"
 
     def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0):
         self.fc1 = Pointwise(dim, hidden_dim)
@@ -131,8 +135,7 @@ class Block(nn.Module):
         reason = branch.why_not_one_operator
         if reason:
             if norm.is_train and can_run(x):
-                what = "attention" if fused is attention else "feed-forward"
-                warn_once(f"training takes longer, for the {what} of a block runs layer by layer: {reason}")
+                warn_once(f"training takes longer, for the {branch.title} of a block runs layer by layer: {reason}")
             return (x + self.drop_path(scale * branch(norm(x)))).cast(x.dtype)
         keep = self.drop_path.factors(x.shape[0])
         # Kept until they are needed, a block's maps would be most of what it needs at once.

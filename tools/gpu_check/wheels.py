@@ -40,6 +40,7 @@ def _unpack(wheels: Path, files: list[Path], place: Path) -> None:
     done = children.run_python(PIP, *options, "--target", str(part), *map(str, files), capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(part, ignore_errors=True)
+        # pip has no other sign for the lines that say why; without any, its first line is shown
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise JvanError(f"{wheels}: pip cannot install these wheels: {said[0] if said else 'it does not say why'}")
     part.rename(place)

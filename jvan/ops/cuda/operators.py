@@ -49,7 +49,8 @@ OPERATORS = {
     "driver_copy": Operator("copy.cuh", "jvan::driver_copy(in0_p, out0_p, in0_shape0);", "T", "T"),
     "depthwise": Operator(
         "depthwise.cuh",
-        f"jvan::depthwise(in0_p, decltype(in1_p)(nullptr), in1_p, reverse ? nullptr : in2_p, out0_p, decltype(out0_p)(nullptr), {_DEPTHWISE}, reverse, false);",
+        "jvan::depthwise(in0_p, decltype(in1_p)(nullptr), in1_p, reverse ? nullptr : in2_p, out0_p, decltype(out0_p)(nullptr), "
+        f"{_DEPTHWISE}, reverse, false);",
         "TWW",
         "T",
         ("size", "dilation", "reverse", *TILE),
