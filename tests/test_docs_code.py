@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from jvan import train
+
 ROOT = Path(__file__).parents[1]
-# These pages' blocks need data sets, or a GPU, and have no marks yet.
-UNMARKED = {"docs/gpu.md", "docs/training.md"}
 PAGES = [str(p.relative_to(ROOT)) for p in sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")])]
-BLOCK = re.compile(r"(?:^<!-- not run:(?P<reason>.*?)-->\n)?^```(?P<kind>\w*)[^\n]*\n(?P<code>.*?)^```$", re.S | re.M)
+BLOCK = re.compile(
+    r"(?:^ *<!-- not run:(?P<reason>[^\n]*?)-->\n)?^ *```(?P<kind>\w*)[^\n]*\n(?P<code>.*?)^ *```$", re.S | re.M
+)
 JVAN = "import sys; from jvan.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -36,7 +40,7 @@ def test_marks_have_a_reason(page):
     assert all(block["reason"] is None or block["reason"].strip() for block in blocks(page))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p not in UNMARKED])
+@pytest.mark.parametrize("page", PAGES)
 def test_blocks_run(page, tmp_path):
     unmarked = [block for block in blocks(page) if block["reason"] is None]
     python = [block["code"] for block in unmarked if block["kind"] == "python"]
@@ -47,3 +51,38 @@ def test_blocks_run(page, tmp_path):
         for line in block["code"].splitlines() if block["kind"] == "sh" else ():
             assert line.startswith("jvan "), f"{page}: this line is neither run nor marked: {line}"
             run(["-c", JVAN, *line.split()[1:]], tmp_path)
+
+
+def commands(code):
+    """The whole jvan commands of a shell block, as lists of words; a variable's words are left out."""
+    for line in code.replace("\\\n", " ").splitlines():
+        words = [word for word in shlex.split(line, comments=True) if "$" not in word]
+        for start in [i for i, word in enumerate(words) if word == "jvan"]:
+            ends = [i for i, word in enumerate(words) if i > start and (word in ("&&", "|") or word.startswith(">"))]
+            if "…" not in (found := words[start + 1 : min(ends, default=len(words))]):
+                yield found
+
+
+def parse(name, arguments):
+    """As the command would; bad usage ends the process with status 2."""
+    if name == "train":
+        return train._parser(train._task_in(arguments)).parse_args(arguments)
+    module = importlib.import_module(f"jvan.{name.replace('-', '_')}")
+    parser = next(getattr(module, each) for each in ("_parser", "parser", "_parse") if hasattr(module, each))
+    return parser(arguments) if parser.__name__ == "_parse" else parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_not_run_are_right_usage(page):
+    for block in blocks(page):
+        if block["reason"] is not None and block["kind"] == "sh":
+            for name, *arguments in commands(block["code"]):
+                parse(name, arguments)
+
+
+def test_an_option_that_is_gone_is_noticed(capsys):
+    (command,) = commands('mpirun -np 2 jvan train DATA "${same[@]}" \\\n    --epochs 3 --warm-up 2 >log  # a night\n')
+    assert command == ["train", "DATA", "--epochs", "3", "--warm-up", "2"]
+    with pytest.raises(SystemExit):
+        parse(command[0], command[1:])
+    assert "--warm-up" in capsys.readouterr().err
