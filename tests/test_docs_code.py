@@ -11,9 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jvan import train
+from jvan.checkpoints.metadata import Metadata
+from jvan.checkpoints.names.architecture import parameter_shapes
+from jvan.checkpoints.state import State
+from jvan.checkpoints.writers import save_state
+from jvan.preprocessing import Preprocessing
+from jvan.variants import VANConfig
+from tests.engine.drawn import draw_folder
+from weights_convert.random_state import random_state
 
 ROOT = Path(__file__).parents[1]
 PAGES = [str(p.relative_to(ROOT)) for p in sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")])]
@@ -27,8 +36,28 @@ def blocks(page):
     return list(BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")))
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """What the pages suppose: the examples, a folder of pictures for each class, and published weights, played by a small file."""
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    draw_folder(folder / "flowers", ("daisy", "rose", "tulip"))
+    shutil.copy(folder / "flowers" / "rose" / "000.png", folder / "some.jpg")
+    config = VANConfig((8, 8, 8, 8), (1, 1, 1, 1), (2, 2, 2, 2), num_classes=5, stem_stride=1)
+    tensors = {name: np.full(shape, 0.5, np.float32) for name, shape in parameter_shapes(config).items()}
+    state = State({**tensors, **random_state(parameter_shapes(config))}, Metadata(config, Preprocessing(size=32)))
+    save_state(state, folder / "small.safetensors")
+    (folder / "small.safetensors").rename(folder / "van_b0.in1k")  # a file that is there wins over a published name
+    return folder
+
+
+@pytest.fixture
+def folder(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def run(arguments, folder):
-    shutil.copytree(ROOT / "examples", folder / "examples", dirs_exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "log_silent": "1"}
     command = [sys.executable, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=folder, env=environment)
@@ -41,16 +70,16 @@ def test_marks_have_a_reason(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_run(page, tmp_path):
+def test_blocks_run(page, folder):
     unmarked = [block for block in blocks(page) if block["reason"] is None]
     python = [block["code"] for block in unmarked if block["kind"] == "python"]
     if python:
-        run(["-c", "\n".join(python)], tmp_path)
+        run(["-c", "\n".join(python)], folder)
     for block in unmarked:
         assert block["kind"] in ("python", "sh", "text"), f"{page}: a block of kind {block['kind']!r}"
         for line in block["code"].splitlines() if block["kind"] == "sh" else ():
             assert line.startswith("jvan "), f"{page}: this line is neither run nor marked: {line}"
-            run(["-c", JVAN, *line.split()[1:]], tmp_path)
+            run(["-c", JVAN, *line.split()[1:]], folder)
 
 
 def commands(code):
