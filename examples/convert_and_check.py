@@ -18,6 +18,6 @@ with tempfile.TemporaryDirectory() as folder:
     save_state(load_state(there), back)
 
     same = all(np.array_equal(array, load_state(back).tensors[name]) for name, array in original.tensors.items())
-    print(f"{len(original.tensors)} tensors, equal to the bit: {same}")
+    print(f"{len(original.tensors)} tensors, equal bit for bit: {same}")
     model = jvan.create_model(weights=back).eval()
     print("rebuilt from the file alone:", model.metadata.config.arch, "with", model.num_classes, "classes")

@@ -94,7 +94,7 @@ def _answer(error: str, answers: bool) -> None:
 
 
 def _end_for_all() -> None:
-    """One of several processes failed: the others may wait for it for ever, and MPI, at its end, for them.
+    """One of several processes failed: the others may wait for it forever, and MPI, at its end, for them.
 
     If they have not ended after half a minute, which they use to save, this process ends by a signal, and mpirun then ends them.
     """
@@ -124,7 +124,7 @@ def _open_closed_streams() -> None:
 
 
 def _restart(main, argv, error) -> None:
-    """Run the command once more in place of this process: what Jittor rebuilt is only used by a new one."""
+    """Run the command once more instead of this process: what Jittor rebuilt is only used by a new one."""
     tell(f"{_name(main)}: {one_line(error)}")
     with contextlib.suppress(OSError, ValueError):  # `jvan` around `jvan predict` may keep what C++ writes aside
         os.dup2(sys.stderr.fileno(), 2)

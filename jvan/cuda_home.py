@@ -12,7 +12,7 @@ from ._cli import command
 from ._say import show, show_json, tell
 
 EPILOG = """\
-`import jvan` does this by itself. The command is for what imports Jittor without jvan, and for images that are built
+`import jvan` does this on its own. The command is for what imports Jittor without jvan, and for images that are built
 where there is no GPU:
 
     eval "$(jvan cuda-home)"
@@ -31,7 +31,7 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--install", metavar="DIR", help="assemble there, in place of an earlier one (default: the cache)"
+        "--install", metavar="DIR", help="assemble there, instead of an earlier one (default: the cache)"
     )
     parser.add_argument("--nvcc", metavar="FILE", help="the compiler of the toolkit to take (default: the newest)")
     parser.add_argument(
@@ -41,7 +41,7 @@ def _parser() -> Parser:
         metavar="N",
         help="architectures, as 90 for sm_90 (default: of the GPUs in sight)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the lines for a shell")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the lines for a shell")
     return parser
 
 
@@ -108,7 +108,7 @@ def _home(folder: str | None, toolkit, archs: list[int], whole: bool) -> str:
 
 
 def _other_variables() -> dict[str, str]:
-    """What jvan set for Jittor besides CUDA, so that the lines are enough by themselves."""
+    """What jvan set for Jittor besides CUDA, so that the lines are enough on their own."""
     from .boot.settings import defaults_set
 
     return {name: value for name, value in defaults_set().items() if name != "nvcc_path"}

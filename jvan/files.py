@@ -58,7 +58,7 @@ def lock(file, *, shared: bool = False, wait: bool = True, must: bool = False) -
 
 @contextmanager
 def temporary(path: Path, permissions: int = 0o666):
-    """An empty file beside `path`, hidden and of a name of its own, that is gone afterwards, whatever happens."""
+    """An empty file beside `path`, hidden, with its own name, that is gone afterwards, whatever happens."""
     place = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PART}")
     os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, permissions))
     try:
@@ -69,7 +69,7 @@ def temporary(path: Path, permissions: int = 0o666):
 
 @contextmanager
 def replaced(path, follow: bool = True, permissions: int = 0o666):
-    """A file to write in place of `path`: it moves there when the block ends well, and else `path` is as before.
+    """A file to write instead of `path`: it moves there when the block ends well, and else `path` is as before.
 
     A link at `path` leads to the file that is written; without `follow` the new file takes the link's place.
     An OSError on the way names `path`: a full disk is reported without a name, and the file beside it is not the user's.

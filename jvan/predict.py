@@ -48,7 +48,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--topk", type=positive, metavar="K", help="of a classifier: classes to show a picture (default: 5)"
     )
-    parser.add_argument("--labels", metavar="FILE", help="the classes' names, in place of those of the weights")
+    parser.add_argument("--labels", metavar="FILE", help="the classes' names, instead of those of the weights")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="pictures at a time (default: 16)")
     parser.add_argument(
         "--output", metavar="DIR", help="a folder for drawn pictures; refused of a classifier, which draws none"

@@ -14,7 +14,7 @@ from ._say import tell
 EPILOG = """\
 {task}
 OUTPUT then holds last.safetensors and best.safetensors (weights for jvan predict), log.csv (a row a logged step),
-validation.csv, config.json, and state/, from which --resume goes on, to the bit. Ctrl-C and SIGTERM save first.
+validation.csv, config.json, and state/, from which --resume goes on, bit for bit. Ctrl-C and SIGTERM save first.
 
 Several processes: mpirun -np N jvan train DATA …
 
@@ -40,7 +40,7 @@ def _parser(task) -> Parser:
 
 
 def _task_in(argv):
-    """The task that --arch or --weights means, which has options of its own."""
+    """The task that --arch or --weights means, which has its own options."""
     first = Parser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--arch", "--weights"):
         first.add_argument(name, nargs="?")

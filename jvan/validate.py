@@ -46,7 +46,7 @@ def _parser() -> Parser:
     add_max_pixels(parser)
     parser.add_argument("--csv", metavar="FILE", help="write a row a class to this file")
     parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix to this CSV file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     add_device(parser)
     add_dtype(parser)
     return parser

@@ -262,7 +262,7 @@ def test_fine_tuning_with_and_without_a_new_head(trained, data, tmp_path, capsys
     assert "with their head" in capsys.readouterr().err
     two = draw_folder(tmp_path / "two", classes=("ant", "wasp"))
     assert train(two, *options, "--output", tmp_path / "two-run") == 0
-    assert "a new head for 2 classes in place of theirs for 3" in capsys.readouterr().err
+    assert "a new head for 2 classes instead of theirs for 3" in capsys.readouterr().err
     before, same, new = (
         load_state(path / "last.safetensors") for path in (trained, tmp_path / "same", tmp_path / "two-run")
     )

@@ -4,7 +4,7 @@
 
 DATA is a folder or tar file of pictures as `jvan train` takes it, such as one of a thousand of ImageNet's, one a class;
 where it is no folder with train/ and val/ it is laid out as one first, which is all that the official loader reads, with
-jvan's own division (of classes of one picture all are trained on). Both run in turns, each in a process of its own, for
+jvan's own division (of classes of one picture all are trained on). Both run in turns, each in its own process, for
 a number of steps; the first ones, in which jvan compiles and both fill their queues, are left out. Medians of the steps.
 """
 

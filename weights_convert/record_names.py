@@ -49,7 +49,7 @@ def hugging_face_config(official) -> VanConfig:
 
 
 def layers_in_order(model) -> list[str]:
-    """The layers with parameters of their own, in the order in which a forward pass runs them."""
+    """The layers with their own parameters, in the order in which a forward pass runs them."""
     order = []
     for name, module in model.named_modules():
         if module._parameters and not list(module.children()) and "scaling" not in name:

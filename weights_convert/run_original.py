@@ -1,4 +1,4 @@
-"""The PyTorch half of verify.py, in a process of its own: Jittor and torch do not share one.
+"""The PyTorch half of verify.py, in its own process: Jittor and torch do not share one.
 
 python -m weights_convert.run_original make DIR ARCH FILE       a checkpoint of random, calibrated weights
 python -m weights_convert.run_original run DIR REQUEST ANSWER   stage maps and logits, exchanged as .npz

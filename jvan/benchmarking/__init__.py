@@ -1,1 +1,1 @@
-"""jvan against the engines that a user would pick instead, each in a process of its own."""
+"""jvan against the engines that a user would pick instead, each in its own process."""

@@ -13,7 +13,7 @@ from .engines import DTYPES as CPU_DTYPES
 from .engines import MODES, PEERS
 
 EPILOG = """\
-Every engine runs in a process of its own, suspended while another is timed. A round times each engine for
+Every engine runs in its own process, suspended while another is timed. A round times each engine for
 --seconds; the next round begins with another engine. Only torch and jittor train. torch-compile and
 torch-channels-last are PyTorch with channels-last tensors; jittor is jvan's network without jvan's kernels
 and without optimize_for_inference. A peer that is not installed is a line of the report. ONNX Runtime and

@@ -1,4 +1,4 @@
-"""Starts the engines of a case, each in a process of its own."""
+"""Starts the engines of a case, each in its own process."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _umask_is_open() -> bool:
 
 
 def _take_away(folder: str, rights: int, why: str) -> Finding:
-    """Others' rights to a folder of one's own; MENDED, or SLOW, with a warning, where that had no effect."""
+    """Others' rights to your own folder; MENDED, or SLOW, with a warning, where that had no effect."""
     with contextlib.suppress(OSError):  # told below
         os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) & ~rights)
     if os.stat(folder).st_mode & rights:

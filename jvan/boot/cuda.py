@@ -78,7 +78,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
 def best(toolkits: list[locate.Toolkit], takes: tuple[int, int], archs: list[int]):
     """(The newest whole toolkit that the driver takes, or None; [(what is wrong with the others, how to mend it)]).
 
-    A driver runs programs of its own major version, too, if they are newer: those are second choice.
+    A driver runs its own programs major version, too, if they are newer: those are second choice.
     """
     whole, faults = [], []
     for toolkit in toolkits:
@@ -111,7 +111,7 @@ def _fault(toolkit: locate.Toolkit, takes: tuple[int, int], archs: list[int]) ->
 def _wheels(toolkit: locate.Toolkit, missing: list[tuple[str, str]]) -> str:
     if toolkit.version[0] < 13:
         return "install the whole toolkit"
-    version = locate.show(toolkit.version)  # the libraries of mathematics have versions of their own
+    version = locate.show(toolkit.version)  # the libraries of mathematics have their own versions
     own = ("nvidia-cuda", "nvidia-nvvm")
     return "pip install " + " ".join(
         f"'{wheel}=={version}.*'" if wheel.startswith(own) else wheel for _, wheel in missing
@@ -176,7 +176,7 @@ def check_gpus() -> Finding:
 
 
 def has_jtcuda() -> bool:
-    """Whether Jittor has downloaded a toolkit of its own, whole."""
+    """Whether Jittor has downloaded its own toolkit, whole."""
     installed = glob.glob(os.path.join(glob.escape(jittor_cache()), "jtcuda", "*", "bin", "nvcc"))
     return any(os.path.isfile(os.path.join(nvcc[: -len("bin/nvcc")], "lib64", "libcudart.so")) for nvcc in installed)
 

@@ -138,7 +138,7 @@ def _files(package) -> list:
 
 
 def put(source: tuple[str, str], place: str) -> None:
-    """Put headers and library into `place`, whole or not at all, in place of anything broken there.
+    """Put headers and library into `place`, whole or not at all, instead of anything broken there.
 
     Files are hard links, or copies where the file system has none: symbolic links into a virtual
     environment would dangle as soon as it is deleted, and break `import jittor` for every other one.

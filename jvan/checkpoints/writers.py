@@ -172,7 +172,7 @@ def _write_safetensors(path: Path, tensors: dict, metadata: Metadata, origin: Or
         save_file(tensors, os.fspath(path), metadata={METADATA_KEY: metadata.to_json(), **framework})
     except SafetensorError as error:
         raise CheckpointError(f"{path.parent}: the file could not be written: {error}") from None
-    path.chmod(mode)  # some versions of safetensors put a private file in place of the one that is there
+    path.chmod(mode)  # some versions of safetensors put a private file instead of the one that is there
 
 
 def _move(place: Path, path: Path, place_json: Path | None, beside: Path | None) -> None:

@@ -134,7 +134,7 @@ def make_network(config, state: State | None, classes: tuple[str, ...]):
     head = (
         "their head"
         if keeps
-        else f"a new head for {len(classes)} classes in place of theirs for {stored.config.num_classes}"
+        else f"a new head for {len(classes)} classes instead of theirs for {stored.config.num_classes}"
     )
     return model, f"{config.arch}, from {config.weights}, with {head}"
 

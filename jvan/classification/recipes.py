@@ -36,9 +36,9 @@ IMAGENET = {
 }
 PAPER = "official train.sh; paper, Table 7"
 # The fork's scripts take ImageNet's mean and standard deviation, and for validation at 384 and above warp the whole picture.
-FORK_PRE_TRAIN = "training script of the authors' fork, but for jvan's mean and std of 0.5 in place of ImageNet's"
+FORK_PRE_TRAIN = "training script of the authors' fork, but for jvan's mean and std of 0.5 instead of ImageNet's"
 FORK_TUNED = (
-    "paper, Table 8, 384×384; fine-tuning script of the authors' fork, but for jvan's mean and std of 0.5 in place of ImageNet's,"
+    "paper, Table 8, 384×384; fine-tuning script of the authors' fork, but for jvan's mean and std of 0.5 instead of ImageNet's,"
     " crops of a quarter or more, and validation on the centre of pictures that the fork warps to 384×384"
 )
 PRE_TRAIN = "jvan train IMAGENET22K --arch {} --batch-size 8192 --epochs 90 --lr 4e-3 --warmup-epochs 5 --drop-path 0.1"
@@ -86,7 +86,7 @@ RECIPES = (
         {"cooldown_epochs": 0, "layer_decay": 1.0},
     ),
     Recipe(
-        "a folder of one's own", "jvan train FOLDER --weights van_b0.in1k --epochs 10", None, "it depends on the pictures",
+        "your own folder", "jvan train FOLDER --weights van_b0.in1k --epochs 10", None, "it depends on the pictures",
         {"layer_decay": 0.8, "clip_grad": 1.0, "warmup_epochs": 1.0},
     ),
 )  # fmt: skip

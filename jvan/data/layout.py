@@ -83,9 +83,7 @@ class Tree:
         name = f"{self.title}/{folder}" if folder else self.title
         if not below:
             if self.pictures.get(folder):
-                raise DataError(
-                    f"{name}: holds pictures but no folders; put those of each class into a folder of its own"
-                )
+                raise DataError(f"{name}: holds pictures but no folders; put those of each class into its own folder")
             raise DataError(f"{name}: holds no pictures; give a folder with a folder of pictures for each class")
         together: dict[str, list[str]] = {}
         for each in below:

@@ -1,4 +1,4 @@
-"""Every random number of the data: a generator of its own for each thing that is random, whoever computes it."""
+"""Every random number of the data: its own generator for each thing that is random, whoever computes it."""
 
 from __future__ import annotations
 

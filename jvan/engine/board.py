@@ -11,7 +11,7 @@ from pathlib import Path
 class Board:
     """Scalars in `folder`; those that an earlier session wrote after `step` are hidden. ImportError without tensorboardX.
 
-    tensorboardX's SummaryWriter writes from a thread of its own, which a full disk ends; the queue to it is then full for
+    tensorboardX's SummaryWriter writes from its own thread, which a full disk ends; the queue to it is then full for
     ever, and whoever adds to it waits (2.6.5).
     """
 

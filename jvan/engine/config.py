@@ -50,7 +50,7 @@ def option(
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run of any task; a task adds options of its own. What has no option belongs to the recipe."""
+    """A run of any task; a task adds its own options. What has no option belongs to the recipe."""
 
     data: str
     arch: str | None = option(

@@ -127,7 +127,7 @@ class _Rows:
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
     def close(self) -> None:
-        # every row was flushed: on a full disk closing would tell once more, without a name and in place of what is known
+        # every row was flushed: on a full disk closing would tell once more, without a name and instead of what is known
         with contextlib.suppress(OSError):
             self._file.close()
 

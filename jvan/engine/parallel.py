@@ -26,7 +26,7 @@ class Processes:
 
     @contextmanager
     def fail_together(self):
-        """What fails inside in one process fails in all: else the others would wait for it for ever."""
+        """What fails inside in one process fails in all: else the others would wait for it forever."""
         try:
             yield
         except (JvanError, OSError):

@@ -116,7 +116,7 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], about: dict[str, str]) -> None:
-    """In the safetensors format, by hand: the library leaves files of its own behind when it is killed."""
+    """In the safetensors format, by hand: the library leaves its own files behind when it is killed."""
     names = sorted(tensors)
     header, at = {"__metadata__": about}, 0
     for name in names:

@@ -59,7 +59,7 @@ def end_compilers() -> None:
     """End the pool that compiles Jittor's operators, without its locks.
 
     A SIGTERM to the whole group (`timeout`, systemd, Slurm) ends those processes, too; the dead one holds a lock
-    for which Python, at its end, would wait for ever.
+    for which Python, at its end, would wait forever.
     """
     import jittor_utils
 

@@ -23,7 +23,7 @@ class SyncBatchNorm(BatchNorm):
 
 
 class SyncBlock(Block):
-    """A block whose norms stand by themselves: one operator for norm and branch would know this process's values alone."""
+    """A block whose norms stand on their own: one operator for norm and branch would know this process's values alone."""
 
     def _add(self, x, norm, branch, scale, fused):
         return (x + self.drop_path(scale * branch(norm(x)))).cast(x.dtype)

@@ -41,7 +41,7 @@ UNITS = {"lka": lambda dim, config: LKA(dim, config.kernel_size, config.dilation
 
 
 class Attention(nn.Module):
-    """1×1 -> GELU -> LKA -> 1×1, plus a shortcut of its own: the block adds a second one (Fig. 3, Sec. 4.1.1)."""
+    """1×1 -> GELU -> LKA -> 1×1, plus its own shortcut: the block adds a second one (Fig. 3, Sec. 4.1.1)."""
 
     title = "attention"
 
@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
 
 class DWConv(nn.Module):
-    """The feed-forward's depthwise 3×3; a module of its own because checkpoints name it `dwconv.dwconv`."""
+    """The feed-forward's depthwise 3×3; its own module because checkpoints name it `dwconv.dwconv`."""
 
     def __init__(self, dim: int):
         self.dwconv = Depthwise(dim, 3)

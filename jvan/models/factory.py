@@ -30,7 +30,7 @@ def create_model(
     ValueError, except that `drop_head` gives a new head for `num_classes`, that weights for other
     `in_chans` are adapted, that `norm_eps` may be overridden, and that a file without jvan's metadata
     leaves open what its shapes do not show. What a user should know of the file comes as warnings.
-    `features_only` returns the maps of the stages `out_indices` in place of logits.
+    `features_only` returns the maps of the stages `out_indices` instead of logits.
     """
     changes = _checked(arch, changes, num_classes, drop_head, features_only, weights)
     if weights is None:

@@ -120,7 +120,7 @@ class VAN(nn.Module):
         """Trade time for memory: keep each block's input alone, and make its maps again in the backward pass.
 
         Gradients, running statistics and random masks stay what they are without it. An output has one backward
-        pass, before train() or eval() is called again; an attention of one's own (`lka`) must be a plain function of x.
+        pass, before train() or eval() is called again; your own attention (`lka`) must be a plain function of x.
         """
         self.grad_checkpointing = enable
 

@@ -31,7 +31,7 @@ def pointwise_ref(x, weight, bias):
 
 
 def pointwise_fused(x, weight, bias):
-    """By `kernels/pointwise.h`: float32 on the CPU, bias and gradients without passes of their own."""
+    """By `kernels/pointwise.h`: float32 on the CPU, bias and gradients without their own passes."""
     return _Pointwise.apply(x, weight, bias)
 
 

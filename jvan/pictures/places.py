@@ -22,7 +22,7 @@ def places(files: Sequence[str], arguments: Iterable[str], folder: str, suffixes
         if place in taken:
             raise JvanError(
                 f"{taken[place]} and {file} would both be written to {place}{next(iter(suffixes))}; give them one at a time, with "
-                "folders of their own (--output)"
+                "their own folders (--output)"
             )
         taken[place] = file
         for path in (place + suffix for suffix in suffixes):

@@ -20,7 +20,7 @@ from jvan.variants import variant_config
 
 from .task import TINY
 
-# Everything but torch.compile, which takes a minute for a network and a shape and so has a step of its own.
+# Everything but torch.compile, which takes a minute for a network and a shape and so has its own step.
 QUICK = ("torch", "torch-channels-last", "torch-graphs")
 COMPILED = ("torch-compile", "torch-compile-graphs")
 TRAINED = ("torch-channels-last", "torch-graphs")  # all engines of a case are in the device's memory together

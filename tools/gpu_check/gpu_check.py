@@ -1,4 +1,4 @@
-"""`python -m tools.gpu_check`: everything that can only be seen on a GPU, step by step, each in a process of its own."""
+"""`python -m tools.gpu_check`: everything that can only be seen on a GPU, step by step, each in its own process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = (
 )  # fmt: skip
 START = "from tools.gpu_check.gpu_check import main\nsys.exit(main(sys.argv[1:]))"  # in each step's process
 NEED_DATA = ("accuracy", "learning")
-SPARE_S = 15.0  # of --limit, for a step that ends by itself: Python's start before it, and what is left to write
+SPARE_S = 15.0  # of --limit, for a step that ends on its own: Python's start before it, and what is left to write
 OK, LEFT_OUT, FAILED = "ok", "left out", "failed"  # a step that was not finished has failed
 EPILOG = """\
 A step that fails, hangs past --limit or kills its process is reported, and the next one runs. What a step

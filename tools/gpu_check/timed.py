@@ -1,4 +1,4 @@
-"""The time of a CUDA operator by itself: called over and over between two CUDA events, on maps that the cache cannot hold."""
+"""The time of a CUDA operator on its own: called over and over between two CUDA events, on maps that the cache cannot hold."""
 
 from __future__ import annotations
 

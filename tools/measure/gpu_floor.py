@@ -29,7 +29,7 @@ SPEED = {
 WEIGHTS = {"jvan": 1.3, "torch": 2.0}  # a depthwise weight's gradient in times of a forward pass
 
 # The passes of a block, each by the maps that it reads and writes: of the stage's width, then of the feed-forward's middle.
-# PyTorch's as `torch.compile` fuses them: a convolution's bias joins what follows it, or is a pass of its own.
+# PyTorch's as `torch.compile` fuses them: a convolution's bias joins what follows it, or is its own pass.
 # In training the attention's and the feed-forward's come in turn, forward, then backward.
 PASSES = {
     ("jvan", False): ((2, 3, 3, 3), ()),

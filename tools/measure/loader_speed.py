@@ -1,4 +1,4 @@
-"""How many pictures a second the loader prepares for training, by itself: python tools/measure/loader_speed.py [DATA [SIZE]]."""
+"""How many pictures a second the loader prepares for training, on its own: python tools/measure/loader_speed.py [DATA [SIZE]]."""
 
 import sys
 import tempfile

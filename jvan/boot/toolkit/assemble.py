@@ -61,7 +61,7 @@ def settings(folder: str) -> dict[str, str]:
 
 
 def assemble(folder: str, toolkit: Toolkit, archs: list[int], *, whole: bool) -> None:
-    """Make the home, in place of an earlier one of jvan's, whole or not at all. JvanError if nvcc fails; OSError.
+    """Make the home, instead of an earlier one of jvan's, whole or not at all. JvanError if nvcc fails; OSError.
 
     `whole` False leaves the toolkit to Jittor as it is and adds only the transposition.
     """
@@ -107,7 +107,7 @@ def _link(paths: dict[str, str], folder: str) -> None:
 
 
 def _adapt(home: str, machine: of.Parts) -> None:
-    """Put a header of jvan's in place of a link wherever Jittor's code would not compile with NVIDIA's."""
+    """Put a header of jvan's instead of a link wherever Jittor's code would not compile with NVIDIA's."""
     include, lib = os.path.join(home, "include"), os.path.join(home, "lib64")
     if not machine.has_device_fields:
         _replace(os.path.join(include, "driver_types.h"), with_device_fields(machine.text("driver_types.h")))

@@ -1,4 +1,4 @@
-"""What lies beside the backbone in a segmentor's or detector's file: necks and heads, each a part with names of its own."""
+"""What lies beside the backbone in a segmentor's or detector's file: necks and heads, each a part with its own names."""
 
 from __future__ import annotations
 

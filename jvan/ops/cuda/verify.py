@@ -60,7 +60,7 @@ class Case:
 
 
 def check_depthwise(run, types, shape=(2, 7, 9, 12), size=5, dilation=1, tile=None):
-    """`tile`: a cut of one's own (operators.TILE)."""
+    """`tile`: your own cut (operators.TILE)."""
     case, chans = Case(run, types), shape[3]
     x, dy = case.draw("T", *shape), case.draw("T", *shape)
     weight, bias = case.draw("W", chans, 1, size, size), case.draw("W", chans)
