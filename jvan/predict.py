@@ -70,8 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.output is None and options.force:
         parser.error("--force is about the pictures of --output; leave it out, or give --output")
-    if options.output is not None and not _draws(options):
+    if options.output is not None and not _task(options).drawn:
         parser.error("--output: a classifier draws nothing; leave it out (--json prints its answers for a program)")
+    if options.topk is not None and "topk" not in _task(options).call_options:
+        parser.error("--topk is about a classifier's classes, and these weights are no classifier's; leave it out")
     printer = _Json() if options.json else _JsonLines() if options.json_lines else _Table()
     with (
         printer,
@@ -80,10 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         return _predict(options, printer)
 
 
-def _draws(options) -> bool:
+def _task(options):
+    """What the weights are for, told before they are read."""
     from .tasks import task_of
 
-    return bool(task_of(options.arch, options.weights).drawn)
+    return task_of(options.arch, options.weights)
 
 
 def _predict(options, printer) -> int:

@@ -14,6 +14,7 @@ class Classification(Task):
     """One label a picture; top-1 decides which network is the best."""
 
     name = "classification"
+    call_options = ("topk",)
     figures = ("top1", "top5", "loss")
     best = "top1"
     replacement = "another of its class takes its place"

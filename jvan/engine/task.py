@@ -46,6 +46,7 @@ class Task(ABC):
     name: str  # the folder's, and the word for it in a weights file
     config: type  # the options of a run, an engine.config.TrainConfig
     training_help: tuple[str, str]  # what `jvan train --help` says of its data and defaults, and of its recipes
+    call_options: tuple[str, ...] = ()  # what a Predictor's call takes beside the pictures
     drawn: tuple[str, ...] = ()  # suffixes of the pictures that `draw` makes of an answer
     figures: tuple[str, ...]  # what an evaluation measures: the columns of validation.csv
     best: str  # the one of them by which a network is the better, the higher it is

@@ -343,6 +343,9 @@ def test_its_pictures_are_drawn(known, weights, tmp_path, capsys):
     assert predict.main([*command, "--force"]) == 0
     assert predict.main([*command[:4], str(tmp_path / "photos"), "--force"]) == 1
     assert "is one of the pictures, and would be overwritten" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict.main([*command, "--topk", "3"])
+    assert "--topk is about a classifier's classes" in capsys.readouterr().err
     Image.new("RGB", (40, 40)).save(folder / "b.bmp")
     assert predict.main([*command[:4], str(tmp_path / "other")]) == 1
     assert "would both be written to" in capsys.readouterr().err and not (tmp_path / "other").exists()
