@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
 
 from .structure import LKA, UNITS
 
@@ -112,9 +113,9 @@ VARIANTS = {
 }
 
 
-def list_models() -> list[str]:
-    """The names that `create_model` knows, smallest first."""
-    return list(VARIANTS)
+def list_models(pattern: str = "*") -> list[str]:
+    """The names that `create_model` knows, smallest first; with a shell's pattern those that it fits, as `van_b[0-3]`."""
+    return [name for name in VARIANTS if fnmatchcase(name, pattern)]
 
 
 def describe(config: VANConfig) -> str:

@@ -53,6 +53,11 @@ def test_parameter_counts():
     assert {arch: parameters(create_model(arch)) for arch in list_models()} == PARAMETERS
 
 
+def test_models_are_listed_by_a_pattern():
+    assert list_models("van_b[0-2]") == ["van_b0", "van_b1", "van_b2"] and list_models("*") == list_models()
+    assert list_models("VAN*") == []
+
+
 @pytest.mark.parametrize("changes, count", ABLATIONS, ids=str)
 def test_ablations_have_the_papers_parameter_counts(changes, count):
     assert parameters(create_model("van_b0", **changes)) == count
