@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from ..errors import CheckpointError
 from ..preprocessing import Preprocessing
-from ..variants import VANConfig
+from ..variants import LIMITS, VANConfig
+from .json_object import JSONObject, json_object
 from .strict_json import parse_json
 
 FORMAT = 2  # what is written
@@ -32,21 +33,34 @@ class Metadata:
     source_sha256: str | None = None
     note: str | None = None  # shown to whoever uses the weights, e.g. that they are untrained
     task: str = "classification"
-    head: dict | None = None
+    head: JSONObject | None = None
     palette: tuple[tuple[int, int, int], ...] | None = None  # a colour for each label
     ignore_label: int | None = None  # what is not counted
-    test: dict | None = None  # scales, thresholds
+    test: JSONObject | None = None  # scales, thresholds
+
+    def __post_init__(self):
+        for name in ("head", "test"):
+            try:
+                object.__setattr__(self, name, json_object(getattr(self, name)))
+            except ValueError as error:
+                raise _malformed(f"its {name} {error}") from None
 
     @property
     def num_classes(self) -> int:
         """The classes that the labels name: the head's, or of a classifier the network's own."""
         return self.head["num_classes"] if self.head is not None else self.config.num_classes
 
+    def of_backbone(self) -> Metadata:
+        """What is true of the backbone alone, once neck and heads are left out."""
+        config = replace(self.config, num_classes=0)
+        bare = {"head": None, "labels": None, "palette": None, "ignore_label": None, "test": None}
+        return replace(self, config=config, task="classification", **bare)
+
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back to an equal object."""
         document = {**asdict(self), "format": FORMAT, "arch": self.config.arch, "config": self.config.to_dict()}
         document = {name: value for name, value in document.items() if name not in SINCE_2 or value is not None}
-        text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(document, sort_keys=True, ensure_ascii=False, default=dict)
         # half characters, such as a file's name may hold, become JSON's escapes
         return text.encode("utf-8", "backslashreplace").decode()
 
@@ -88,7 +102,7 @@ def _check_entries(document: dict) -> None:
     document.pop("arch", None)
     if isinstance(number, int) and number > FORMAT:
         raise ValueError(f"it is of format {number}, which a newer jvan wrote; update this one")
-    if number not in (1, 2) or isinstance(number, bool):
+    if type(number) is not int or number not in (1, 2):
         raise ValueError("it is not jvan's")
     known = {each.name for each in fields(Metadata)} - set(SINCE_2 if number == 1 else ())
     unknown = sorted(set(document) - known)
@@ -97,12 +111,11 @@ def _check_entries(document: dict) -> None:
 
 
 def _check_dense(metadata: Metadata) -> None:
-    for name in ("head", "test"):
-        if not isinstance(getattr(metadata, name), (dict, type(None))):
-            raise _malformed(f"its {name} is no object")
-    classes = metadata.num_classes if metadata.head is None else metadata.head.get("num_classes")
-    if not _is_int(classes) or classes < 0:
-        raise _malformed("its head does not say its num_classes, a whole number")
+    head, most = metadata.head, LIMITS["num_classes"][1]
+    if head is not None and not (_is_int(head.get("num_classes")) and 1 <= head["num_classes"] <= most):
+        raise _malformed(f"its head does not say its num_classes, a whole number from 1 to {most:,}")
+    if head is not None and metadata.config.num_classes:
+        raise _malformed(f"it has a head, and a classifier of {metadata.config.num_classes} classes beside it")
     if not (metadata.ignore_label is None or (_is_int(metadata.ignore_label) and 0 <= metadata.ignore_label < 1 << 16)):
         raise _malformed("its ignore_label is no whole number from 0 to 65535")
 

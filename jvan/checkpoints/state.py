@@ -14,7 +14,7 @@ from .metadata import Metadata
 from .names.architecture import infer_config, parameter_shapes, settle_config
 from .names.dense_parts import BACKBONE, Part, check_parts, find_parts, full_shapes
 from .names.origins import read_names
-from .names.rename import Match, listed
+from .names.rename import Match, below, listed
 from .not_weights import shard_fault
 from .published.resolve import entry_for, resolve_weights
 from .reader import open_checkpoint
@@ -65,6 +65,8 @@ def load_state(
     their part's before them (`backbone.`, `neck.`, …), as in the file; without, the backbone alone is read. `progress` wraps the names that are being read (tqdm fits). Raises CheckpointError, listing names, for anything unknown, missing, misshapen, contradictory
     or not representable. Labels are in NFC.
     """
+    if parts and (drop_head or num_classes is not None):
+        raise ValueError("the shapes of parts have their number of classes; leave num_classes and drop_head out")
     known = entry_for(path)
     if known and arch not in (None, known.arch):  # before it is downloaded
         raise CheckpointError(f"{path} is {known.arch}, not {arch}; leave one of the two out")
@@ -79,6 +81,8 @@ def load_state(
         config = settle_config(inferred, source.metadata.config if source.metadata else None, arch)
         _check_head(config, num_classes)
         metadata = settled_metadata(source, row, known, config, norm_eps)
+        if metadata.head is not None and not parts:
+            metadata = metadata.of_backbone()
         if source.metadata is None and known is None:
             metadata = as_trained(metadata, weights)
         if preprocessing:
@@ -87,7 +91,9 @@ def load_state(
         if drop_head and config.num_classes:
             metadata = replace(metadata, config=replace(metadata.config, num_classes=0), labels=None)
             dropped["head: as asked"] = 2
-        wanted, shapes = _with_parts(wanted, parameter_shapes(metadata.config), stored, found, parts, dropped)
+        wanted, shapes = _with_parts(
+            wanted, parameter_shapes(metadata.config), _chosen(stored, prefix), found, parts, dropped
+        )
         tensors = _read(wanted, shapes, dtype, progress)
         guesses = guessed(source, row, known, inferred)
     metadata = replace(metadata, labels=composed(metadata.labels))
@@ -147,6 +153,11 @@ def _check_head(config: VANConfig, num_classes: int | None) -> None:
     held = f"a head of {config.num_classes} classes" if config.num_classes else "no head"
     fix = "leave that out, or drop the head (drop_head, --drop-head)" if config.num_classes else "leave that out"
     raise CheckpointError(f"num_classes {num_classes} was asked for, but the file has {held}; {fix}")
+
+
+def _chosen(stored: dict, prefix: str | None) -> dict:
+    """The tensors that `prefix` does not leave out, under the file's names."""
+    return {name: stored[name] for name in below(stored, prefix)[0].values()} if prefix else stored
 
 
 def _with_parts(wanted: dict, shapes: dict, stored, found: Match, parts, dropped: dict) -> tuple[dict, dict]:

@@ -1,6 +1,8 @@
 """What a file says of itself: format 2 whole and hostile, files of format 1 as jvan 0.1.0 wrote them."""
 
+import copy
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +98,14 @@ DEEP = "[" * 10_000 + "]" * 10_000
         (changed(head={"num_classes": True}), "its head does not say its num_classes"),
         (changed(head={"num_classes": -1}), "its head does not say its num_classes"),
         (changed(head={"num_classes": 3}), "names 2 labels for 3 classes"),
+        (changed(head={"num_classes": 0}), "its head does not say its num_classes"),
+        (changed(head={"num_classes": 1 << 25}), "its head does not say its num_classes"),
+        (changed(head={"num_classes": 1 << 60}), "its head holds a int that cannot be written as JSON, or a number beyond"),
+        (changed(head={"num_classes": 2, "x": 7}).replace('"x": 7', '"x": 1e999'), "its head holds a float that cannot"),
+        (changed(head={"num_classes": 2, "x": [0] * 10_000}), "its head has more than 10000 values"),
+        (changed(test={"x": json.loads("[" * 20 + "]" * 20)}), "its test has more than 16 levels"),
+        (changed(config={**DENSE.config.to_dict(), "num_classes": 7}), "a head, and a classifier of 7 classes beside it"),
+        (changed(format=2.0), "it is not jvan's"),
         (changed(test="fast"), "its test is no object"),
         (changed(labels=["road"]), "names 1 labels for 2 classes"),
         (changed(labels=[1, 2]), "should be text"),
@@ -130,3 +140,24 @@ def test_a_byte_changed_anywhere_is_refused_or_read():
         read += 1
         assert found.num_classes == len(found.labels) == len(found.palette) and isinstance(found.task, str)
     assert 0 < read < 300
+
+
+def test_nobody_changes_what_was_read():
+    found = Metadata.from_json(DENSE.to_json())
+    for change in (lambda: found.head.update(num_classes=9), lambda: found.head["channels"].append(1)):
+        with pytest.raises(AttributeError):
+            change()
+    with pytest.raises(TypeError):
+        found.head["num_classes"] = 9
+    assert hash(found) == hash(DENSE) and copy.deepcopy(found) == pickle.loads(pickle.dumps(found)) == DENSE
+
+
+def test_a_heads_tuples_read_back_as_they_were():
+    given = replace(DENSE, head={"num_classes": 2, "channels": (32, 64)})
+    assert Metadata.from_json(given.to_json()) == given
+
+
+@pytest.mark.parametrize("value", [np.zeros(3), float("nan"), {1: 2}, object(), b"x"])
+def test_a_head_that_is_no_json_is_refused_where_it_is_made(value):
+    with pytest.raises(CheckpointError, match="its head h"):
+        replace(DENSE, head={"num_classes": 2, "x": value})

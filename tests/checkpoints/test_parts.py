@@ -80,6 +80,9 @@ def test_without_parts_it_is_the_backbone(state, tmp_path):
     save_state(state, tmp_path / "weights.safetensors")
     found = load_state(tmp_path / "weights.safetensors")
     assert_same(found.tensors, random_tensors(config=BARE))
+    assert found.metadata == replace(
+        FACTS, task="classification", head=None, labels=None, palette=None
+    )  # or a converted backbone would say it were a segmentor
     assert found.parts == () and found.dropped == {
         "neck: not part of the backbone": len(NECK.shapes), "decode_head: not part of the backbone": len(HEAD.shapes),
     }  # fmt: skip
@@ -139,3 +142,31 @@ def test_a_project_without_a_place_for_them(state, tmp_path):
     with pytest.raises(CheckpointError, match="huggingface has no place for a neck or heads"):
         save_state(state, tmp_path / "weights.safetensors", to_origin="huggingface")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("twin", ["_orig_mod.neck.lateral_convs.0.conv.bias", "module.neck.lateral_convs.0.conv.bias"])
+def test_a_parameter_that_is_there_twice(state, tmp_path, twin):
+    np.savez(tmp_path / "weights.npz", **state.tensors, **{twin: np.zeros(6, np.float32)})
+    with pytest.raises(CheckpointError, match=r"neck\.lateral_convs\.0\.conv\.bias: not below neck\."):
+        load_state(tmp_path / "weights.npz", parts=PARTS)
+
+
+def test_parts_that_a_prefix_leaves_out(state, tmp_path):
+    tensors = {f"net.{name}": array for name, array in state.tensors.items()}
+    np.savez(tmp_path / "weights.npz", **tensors, **{"loss.neck.weight": np.zeros(1)})
+    assert_same(load_state(tmp_path / "weights.npz", parts=PARTS, prefix="net").tensors, state.tensors)
+    with pytest.raises(CheckpointError, match="16 missing: neck"):
+        load_state(tmp_path / "weights.npz", parts=PARTS, prefix="net.backbone")
+
+
+def test_a_counter_right_below_a_part_is_a_counter(state, tmp_path):
+    np.savez(tmp_path / "weights.npz", **state.tensors, **{"neck.num_batches_tracked": np.zeros((), np.int64)})
+    assert load_state(tmp_path / "weights.npz", parts=PARTS).dropped == {
+        "num_batches_tracked: BatchNorm's step counters": 1
+    }
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 2}, {"drop_head": True}])
+def test_options_of_a_classifier(tmp_path, options):
+    with pytest.raises(ValueError, match="leave num_classes and drop_head out"):
+        load_state(tmp_path / "weights.npz", parts=PARTS, **options)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...errors import CheckpointError
 from .origins import not_of_the_backbone
-from .rename import Table, listed, uncompiled
+from .rename import WRAPPERS, Table, listed, uncompiled
 
 BACKBONE = "backbone"
 COUNTER = ".num_batches_tracked"
@@ -30,12 +30,10 @@ def find_parts(names, backbone: str, parts) -> tuple[dict[str, str], dict[str, i
     names: all in the file; backbone: one of its backbone's. Our names begin with the part's, as `neck.` and
     `decode_head.`. Raises CheckpointError, with the part's name, for names that are unknown or collide.
     """
-    plain = {uncompiled(name): name for name in names}
+    plain = {name: uncompiled(name) for name in names if not name.endswith(COUNTER)}
     found, reasons = {}, {}
     for part in parts:
-        place = _outside(uncompiled(backbone), part) + f"{part.name}."
-        below = {name[len(place) :]: file for name, file in plain.items() if name.startswith(place)}
-        kept = {name: file for name, file in below.items() if not name.endswith(COUNTER)}
+        kept = _below(plain, _outside(uncompiled(backbone), part), part)
         found.update({f"{part.name}.{ours}": file for ours, file in _translated(kept, part).items()})
         for name in kept:
             reason = not_of_the_backbone(f"{part.name}.{name}")
@@ -65,6 +63,25 @@ def check_parts(shapes: dict[str, tuple[int, ...]], parts) -> None:
 def full_shapes(parts) -> dict[str, tuple[int, ...]]:
     """{our name: shape} of all tensors of `parts`, in their order."""
     return {f"{part.name}.{name}": tuple(shape) for part in parts for name, shape in part.shapes.items()}
+
+
+def _below(plain: dict[str, str], outside: str, part: Part) -> dict[str, str]:
+    """{name below the part's: the file's}; `plain`: {the file's name: without torch.compile's marks}."""
+    place = f"{outside}{part.name}."
+    kept = {name[len(place) :]: file for file, name in plain.items() if name.startswith(place)}
+    own = [file for file, name in plain.items() if _unwrapped(name).startswith(f"{part.name}.")]
+    if len(kept) < len(own):
+        others = [file for file in own if file not in kept.values()]
+        raise CheckpointError(
+            f"{listed(others)}: not below {place} as the network's {part.name}, or there twice; save each parameter once"
+        )
+    return kept
+
+
+def _unwrapped(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name.split(".", 1)[1]
+    return name
 
 
 def _outside(backbone: str, part: Part) -> str:
