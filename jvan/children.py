@@ -110,7 +110,7 @@ def run_tool(command: list[str], **options) -> CompletedProcess:
 
 @contextlib.contextmanager
 def jittors_question_kept_safe():
-    """While Jittor is imported, answer what it asks its own child, the architectures of the GPUs.
+    """While Jittor is imported, answer what it asks a child process, the architectures of the GPUs.
 
     It starts `python -m`, which looks for modules in the current folder first, through a shell, without quotes.
     """

@@ -78,7 +78,7 @@ def _with_gpus(takes: tuple[int, int], archs: list[int]) -> Finding:
 def best(toolkits: list[locate.Toolkit], takes: tuple[int, int], archs: list[int]):
     """(The newest whole toolkit that the driver takes, or None; [(what is wrong with the others, how to mend it)]).
 
-    A driver runs its own programs major version, too, if they are newer: those are second choice.
+    A driver also runs newer programs of its major version: those are second choice.
     """
     whole, faults = [], []
     for toolkit in toolkits:

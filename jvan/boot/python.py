@@ -117,7 +117,7 @@ def check_python_config() -> Finding:
             "python-config", MENDED, f"Jittor would take {found or 'none'}; python_config_path set to {base}"
         )
     if _folder_of_headers() is None and found and _shell_safe(found):
-        return Finding("python-config", OK, f"{found}, as this Python has no its own headers")
+        return Finding("python-config", OK, f"{found}, as this Python has no headers of its own")
     if _folder_of_headers() is None:
         return Finding("python-config", BROKEN, "none, and no Python.h", f"install the headers of Python {VERSION}")
     try:

@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
 
 class DWConv(nn.Module):
-    """The feed-forward's depthwise 3×3; its own module because checkpoints name it `dwconv.dwconv`."""
+    """The feed-forward's depthwise 3×3; a module because checkpoints name it `dwconv.dwconv`."""
 
     def __init__(self, dim: int):
         self.dwconv = Depthwise(dim, 3)

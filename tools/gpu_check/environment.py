@@ -1,6 +1,6 @@
 """What the machine has, and why its GPU is used or not: the first step of `python -m tools.gpu_check`.
 
-What jvan knows before Jittor's import is its own function, as that import may fail.
+What jvan knows before Jittor's import is in a function, as that import may fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VAN in PyTorch under the official parameter names, for the benchmark's peers: one class a part, no its own options.
+"""VAN in PyTorch under the official parameter names, for the benchmark's peers: one class a part, without options.
 
 Written from the paper (arXiv 2202.09741) and jvan's configuration; every run compares its outputs with jvan's.
 """

@@ -91,7 +91,7 @@ def from_type(m, args):
         m.refuse_opaque(part, "a tensor of torch's own class")
     plain = len(args) == 4 and all(type(part) is Global for part in args[:2]) and type(args[2]) is tuple
     if not plain or args[0].call not in (tensor, typed_tensor, parameter):
-        raise m.error("a torch tensor is of a its own class; save plain tensors")
+        raise m.error("a torch tensor is of a class of its own; save plain tensors")
     if args[1].name not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
         raise m.error(f"a torch tensor is of the class {shown(args[1].name)}; save plain tensors")
     return args[0].call(m, args[2])

@@ -66,7 +66,7 @@ def _variables(model) -> dict[str, Var]:
 
 
 def _check_own(name: str, module) -> None:
-    """NotFusable for a module of a foreign class, and for one that was given a method or its own hook."""
+    """NotFusable for a module of a foreign class, and for one that was given its own method or hook."""
     if type(module) not in KNOWN:
         raise NotFusable(f"{name} is a {type(module).__name__}, a module of another kind")
     for own in vars(module):

@@ -16,7 +16,7 @@ def depthwise(x, weight, bias, dilation=1):
 
 
 def depthwise_gelu(x, input_bias, weight, bias):
-    """gelu(depthwise(x + input_bias) + bias), the padding being 0: K = 3, or no size with its own loop."""
+    """gelu(depthwise(x + input_bias) + bias), the padding being 0: K = 3, or no size that has its own loop."""
     return _DepthwiseGELU.apply(x, input_bias, weight, bias)
 
 
